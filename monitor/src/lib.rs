@@ -1,0 +1,9 @@
+//! synfin watches the life of every TCP connection of a Linux host through eBPF and says it in exact numbers.
+//!
+//! The core ([`decode`], [`lifecycle`], [`aggregate`], [`present`]) has no clock and no I/O: time is an argument,
+//! effects are return values. `docs/ARCHITECTURE.md` shows the flow.
+
+pub mod aggregate;
+pub mod decode;
+pub mod event;
+pub mod lifecycle;

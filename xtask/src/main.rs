@@ -1,0 +1,2 @@
+//! The verbs of this repository: `cargo xtask <verb>`.
+fn main() {}
