@@ -4,6 +4,8 @@
 //! effects are return values. `docs/ARCHITECTURE.md` shows the flow.
 
 pub mod aggregate;
+pub mod census;
 pub mod decode;
 pub mod event;
+pub mod kernel;
 pub mod lifecycle;
