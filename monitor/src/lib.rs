@@ -7,5 +7,7 @@ pub mod aggregate;
 pub mod census;
 pub mod decode;
 pub mod event;
+pub mod input;
 pub mod kernel;
 pub mod lifecycle;
+pub mod trace;
