@@ -4,6 +4,10 @@
 //! effects are return values. `docs/ARCHITECTURE.md` shows the flow.
 
 pub mod aggregate;
+pub mod config;
 pub mod decode;
 pub mod event;
+pub mod host;
 pub mod lifecycle;
+pub mod logging;
+pub mod privilege;
