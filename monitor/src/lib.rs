@@ -5,9 +5,13 @@
 
 pub mod aggregate;
 pub mod census;
+pub mod config;
 pub mod decode;
 pub mod event;
+pub mod host;
 pub mod input;
 pub mod kernel;
 pub mod lifecycle;
+pub mod logging;
+pub mod privilege;
 pub mod trace;
