@@ -6,4 +6,6 @@
 pub mod aggregate;
 pub mod decode;
 pub mod event;
+pub mod host;
 pub mod lifecycle;
+pub mod present;
