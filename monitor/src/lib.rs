@@ -15,3 +15,5 @@ pub mod lifecycle;
 pub mod logging;
 pub mod privilege;
 pub mod trace;
+pub mod lifecycle;
+pub mod present;
