@@ -13,7 +13,6 @@ pub mod input;
 pub mod kernel;
 pub mod lifecycle;
 pub mod logging;
+pub mod present;
 pub mod privilege;
 pub mod trace;
-pub mod lifecycle;
-pub mod present;

@@ -19,7 +19,6 @@ pub use sock_diag::probe_sock_diag;
 pub use sockstat::{Sockstat, read_sockstat};
 pub use sysctl::{PortRange, PortRanges, Sysctls, read_sysctl, read_sysctls};
 pub use unit::unit_of_path;
-//! Facts about the host and this process, read from `/proc` and the kernel: pure parsers, and readers at the edge.
 
 pub mod open_files;
 pub mod process;
