@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use aya::maps::{PerCpuArray, RingBuf};
@@ -148,14 +148,24 @@ impl Probes {
         self.attached.iter().any(|(probe, ..)| *probe == "tcp_retransmit_synack")
     }
 
-    /// A new walk over the socket tables of the calling thread's namespace; `None` where the kernel has no such iterator.
-    pub fn census(&self) -> Option<io::Result<File>> {
-        self.census_link.as_ref().map(|link| sys::create_iterator(link.as_fd()))
-    }
-
-    /// A duplicate of the census link, for a thread of its own.
+    /// From this link walks are made ([`create_census`]); `None` where the kernel has no such iterator.
     pub fn census_link(&self) -> Option<io::Result<OwnedFd>> {
         self.census_link.as_ref().map(OwnedFd::try_clone)
+    }
+
+    /// Detaches the tracepoints; what is in the ring stays there.
+    pub fn detach(&mut self) {
+        for (_, _, name) in &self.attached {
+            let unloaded = match self.ebpf.program_mut(name) {
+                Some(Program::BtfTracePoint(program)) => program.unload(),
+                Some(Program::RawTracePoint(program)) => program.unload(),
+                Some(Program::TracePoint(program)) => program.unload(),
+                _ => Ok(()),
+            };
+            if let Err(error) = unloaded {
+                tracing::warn!(program = name, "cannot detach: {error}");
+            }
+        }
     }
 
     /// Attached or not, and the kernel's figures of each, plus the nested runs that it skipped on all probes together.
@@ -184,6 +194,14 @@ impl Probes {
     pub fn object_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
+}
+
+/// A new walk over the socket tables of the calling thread's network namespace: reading the file runs it.
+///
+/// # Errors
+/// Those of the kernel, such as missing rights on kernels before 5.19.
+pub fn create_census(link: BorrowedFd<'_>) -> io::Result<File> {
+    sys::create_iterator(link)
 }
 
 fn figures(program: &Program) -> io::Result<sys::ProgramFigures> {

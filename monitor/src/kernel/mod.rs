@@ -10,6 +10,6 @@ mod sys;
 
 pub use btf::{BtfError, OffsetError, Types, resolve_offsets};
 pub use counters::CounterReader;
-pub use load::{LoadError, LoadOptions, Probes, load};
+pub use load::{LoadError, LoadOptions, Probes, create_census, load};
 pub use object::{NoProbes, probes};
 pub use ring::RingReader;
