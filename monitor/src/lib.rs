@@ -7,5 +7,6 @@ pub mod aggregate;
 pub mod decode;
 pub mod event;
 pub mod host;
+pub mod http;
 pub mod lifecycle;
 pub mod present;
