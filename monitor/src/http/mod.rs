@@ -21,6 +21,7 @@ use std::time::Duration;
 use crate::aggregate::Snapshot;
 
 pub use address::{BindError, Listener, bind};
+pub use respond::parse_telemetry_path;
 pub use server::serve;
 pub use web_config::{WebConfig, WebConfigError};
 
@@ -37,7 +38,7 @@ pub trait Source: Send + Sync + 'static {
 /// How the server behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the metrics are, with its leading slash.
+    /// Where the metrics are: a value that [`parse_telemetry_path`] takes.
     pub telemetry_path: String,
     pub limits: Limits,
 }

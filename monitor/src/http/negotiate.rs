@@ -32,7 +32,8 @@ pub fn format(accept: &str) -> Format {
         }
     }
     // Of equals, the one that was named rather than matched by a wildcard; then text, which everybody reads.
-    if (openmetrics.q, openmetrics.specific) > (text.q, text.specific) { Format::OpenMetrics } else { Format::Text }
+    let prefers = openmetrics.q > 0 && (openmetrics.q, openmetrics.specific) > (text.q, text.specific);
+    if prefers { Format::OpenMetrics } else { Format::Text }
 }
 
 /// Whether `accept_encoding` takes gzip.

@@ -50,6 +50,20 @@ fn route(path: &str, telemetry_path: &str) -> Route {
     }
 }
 
+/// Checks a value of `--web.telemetry-path`.
+///
+/// # Errors
+/// One line when no request could reach it.
+pub fn parse_telemetry_path(path: &str) -> Result<String, String> {
+    let reachable = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+    match route(path, "/metrics") {
+        Route::Healthy | Route::Ready => Err(format!("`{path}` is taken by the health checks")),
+        _ if !path.starts_with('/') => Err(format!("`{path}` must begin with `/`")),
+        _ if !reachable => Err(format!("`{path}` has a character that no path has")),
+        Route::Metrics | Route::Landing | Route::Unknown => Ok(path.to_owned()),
+    }
+}
+
 impl<S: Source> Responder<S> {
     /// Never fails: what goes wrong is a status and a line of text.
     pub async fn answer<B: Body>(&self, request: Request<B>) -> Answer {
@@ -200,5 +214,21 @@ mod tests {
         check("/index.html", Route::Unknown);
         check("", Route::Unknown);
         assert_eq!(route("/", "/"), Route::Metrics);
+    }
+
+    #[test]
+    fn a_telemetry_path_can_be_reached() {
+        #[track_caller]
+        fn check(path: &str, expected: Result<&str, &str>) {
+            assert_eq!(parse_telemetry_path(path), expected.map(str::to_owned).map_err(str::to_owned));
+        }
+        check("/metrics", Ok("/metrics"));
+        check("/", Ok("/"));
+        check("/a/b", Ok("/a/b"));
+        check("metrics", Err("`metrics` must begin with `/`"));
+        check("", Err("`` must begin with `/`"));
+        check("/a?b", Err("`/a?b` has a character that no path has"));
+        check("/a b", Err("`/a b` has a character that no path has"));
+        check("/-/ready", Err("`/-/ready` is taken by the health checks"));
     }
 }

@@ -44,19 +44,25 @@ pub async fn serve<S: Source>(
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let (mut turn, mut failing) = (0, false);
     loop {
         tokio::select! {
             biased;
             () = shutdown.as_mut() => break,
-            accepted = accept(&listeners) => match accepted {
+            accepted = accept(&listeners, turn) => match accepted {
                 Ok(stream) => {
+                    (turn, failing) = (turn.wrapping_add(1), false);
                     // All places are being answered: closing tells the client at once, a queue would let it wait.
                     if let Some(slot) = table.admit(Instant::now()) {
                         connections.spawn(handle_connection(stream, slot, responder.clone(), stopped.clone()));
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "accept failed");
+                    // Once a spell: with no file descriptors left it fails again and again.
+                    if !failing {
+                        tracing::warn!(%error, "the metrics server cannot accept connections; trying on");
+                    }
+                    failing = true;
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -71,10 +77,12 @@ pub async fn serve<S: Source>(
     Ok(())
 }
 
-/// The next connection on any of them; never ready if there are none.
-async fn accept(listeners: &[TcpListener]) -> io::Result<TcpStream> {
+/// The next connection on any of them, never ready if there are none. `turn` says which one is looked at first, so
+/// that a flood on one address does not silence another.
+async fn accept(listeners: &[TcpListener], turn: usize) -> io::Result<TcpStream> {
+    let first = turn.checked_rem(listeners.len()).unwrap_or(0);
     std::future::poll_fn(|cx| {
-        for listener in listeners {
+        for listener in listeners[first..].iter().chain(&listeners[..first]) {
             if let Poll::Ready(accepted) = listener.poll_accept(cx) {
                 return Poll::Ready(accepted.map(|(stream, _)| stream));
             }

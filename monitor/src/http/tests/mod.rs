@@ -44,6 +44,7 @@ impl Source for Daemon {
 /// A server on a thread and a runtime of its own, ended when dropped.
 struct Server {
     address: SocketAddr,
+    second: SocketAddr,
     daemon: Arc<Daemon>,
     config: Arc<WebConfig>,
     stop: Option<oneshot::Sender<()>>,
@@ -57,8 +58,8 @@ impl Server {
 
     fn with(limits: Limits, config: WebConfig) -> Self {
         let (daemon, config) = (Arc::new(Daemon::default()), Arc::new(config));
-        let listeners = bind(&["127.0.0.1:0"]).unwrap();
-        let address = listeners[0].address();
+        let listeners = bind(&["127.0.0.1:0", "[::1]:0"]).unwrap();
+        let (address, second) = (listeners[0].address(), listeners[1].address());
         let (stop, stopped) = oneshot::channel::<()>();
         let (source, web_config) = (daemon.clone(), config.clone());
         let thread = std::thread::spawn(move || {
@@ -69,7 +70,7 @@ impl Server {
             };
             runtime.block_on(serve(listeners, source, web_config, options, stopped)).unwrap();
         });
-        Self { address, daemon, config, stop: Some(stop), thread: Some(thread) }
+        Self { address, second, daemon, config, stop: Some(stop), thread: Some(thread) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -218,6 +219,16 @@ fn head_is_the_answer_without_its_body() {
     assert_eq!((head.body.len(), head.field("content-length")), (0, get.field("content-length")));
     assert_eq!(get.field("content-length"), Some(get.body.len().to_string().as_str()));
     assert_eq!(server.request("HEAD", "/metrics", &[]).body, b"");
+}
+
+#[test]
+fn every_address_is_served() {
+    let server = Server::start();
+    for address in [server.address, server.second, server.address] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        send(&mut stream, "GET", "/-/healthy", &[]);
+        assert_eq!(Reply::read_to_end(&mut stream).text(), "healthy\n", "{address}");
+    }
 }
 
 #[test]
