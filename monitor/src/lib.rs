@@ -11,6 +11,7 @@ pub mod event;
 pub mod host;
 pub mod input;
 pub mod kernel;
+pub mod http;
 pub mod lifecycle;
 pub mod logging;
 pub mod present;
