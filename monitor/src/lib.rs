@@ -8,6 +8,7 @@ pub mod config;
 pub mod decode;
 pub mod event;
 pub mod host;
+pub mod kernel;
 pub mod lifecycle;
 pub mod logging;
 pub mod privilege;

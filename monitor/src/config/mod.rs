@@ -29,6 +29,8 @@ pub const DEFAULT_PORT: u16 = 10060;
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/synfin/synfin.toml";
 /// TLS and users of the metrics page; used when it exists, unless `--web.config.file` names another.
 pub const DEFAULT_WEB_CONFIG_FILE: &str = "/etc/synfin/web.yml";
+/// Where the running daemon answers `synfin diagnose` and `synfin top`.
+pub const DEFAULT_SOCKET: &str = "/run/synfin/synfin.sock";
 
 /// Reads the configuration file and resolves it with the flags.
 ///

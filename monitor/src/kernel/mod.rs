@@ -1,0 +1,3 @@
+//! The edge to the kernel: preflight, load, attach, read.
+
+pub mod preflight;
