@@ -4,6 +4,7 @@
 //! effects are return values. `docs/ARCHITECTURE.md` shows the flow.
 
 pub mod aggregate;
+pub mod cli;
 pub mod config;
 pub mod decode;
 pub mod event;
