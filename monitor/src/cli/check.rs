@@ -38,8 +38,9 @@ pub fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
         false => report.to_text(),
     };
     let verdict = report.verdict();
-    if verdict == Verdict::Missing {
-        eprintln!("synfin: {}", report.conclusion());
+    // The table ends in this line; JSON is for machines, and someone may still be looking.
+    if args.json && verdict == Verdict::Missing {
+        eprintln!("{}", report.conclusion());
     }
     match print(&text).map_err(anyhow::Error::from) {
         // Whoever reads only the start still gets the whole status.

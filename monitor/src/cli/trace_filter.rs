@@ -11,39 +11,40 @@ use crate::config::parse_duration;
 use crate::event::Tuple;
 use crate::lifecycle::{Close, Failed, Finished, Role};
 
+const FILTERS: &str = "Filters";
+
 /// The filters of `synfin trace`. Without any, everything passes.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Filters")]
 pub struct TraceFilter {
     /// Port of either end: 443, 8000-8999; may be repeated
-    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    #[arg(long, help_heading = FILTERS, value_name = "PORT", value_delimiter = ',')]
     pub port: Vec<PortSpan>,
     /// Port of this host's end
-    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    #[arg(long, help_heading = FILTERS, value_name = "PORT", value_delimiter = ',')]
     pub local_port: Vec<PortSpan>,
     /// Port of the other end
-    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    #[arg(long, help_heading = FILTERS, value_name = "PORT", value_delimiter = ',')]
     pub remote_port: Vec<PortSpan>,
     /// Address or network of either end: 192.0.2.7, 10.0.0.0/8, 2001:db8::/32
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, help_heading = FILTERS, value_name = "CIDR", value_delimiter = ',')]
     pub addr: Vec<Cidr>,
     /// Who opened: client is this host, server the other end
-    #[arg(long, value_delimiter = ',', value_parser = labels(Role::ALL, Role::label))]
+    #[arg(long, help_heading = FILTERS, value_delimiter = ',', value_parser = labels(Role::ALL, Role::label))]
     pub role: Vec<Role>,
     /// How it ended
-    #[arg(long, value_delimiter = ',', value_parser = labels(Close::ALL, Close::label))]
+    #[arg(long, help_heading = FILTERS, value_delimiter = ',', value_parser = labels(Close::ALL, Close::label))]
     pub close: Vec<Close>,
     /// systemd unit or cgroup path: nginx.service, or nginx for short
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, help_heading = FILTERS, value_delimiter = ',')]
     pub unit: Vec<String>,
     /// Process that called connect() or listen()
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, help_heading = FILTERS, value_delimiter = ',')]
     pub pid: Vec<u32>,
     /// Only connections that lived at least this long
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, help_heading = FILTERS, value_name = "DURATION", value_parser = parse_duration)]
     pub min_lifetime: Option<Duration>,
     /// Only handshakes that took at least this long
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, help_heading = FILTERS, value_name = "DURATION", value_parser = parse_duration)]
     pub slower_than: Option<Duration>,
 }
 

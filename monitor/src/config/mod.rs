@@ -43,7 +43,7 @@ pub fn load(flags: &Flags) -> Result<Settings, ConfigError> {
     let (file, read_from) = match std::fs::read_to_string(&path) {
         Ok(text) => (parse_file(&path, &text)?, Some(path)),
         Err(error) if error.kind() == ErrorKind::NotFound && !must_exist => (RawFile::default(), None),
-        Err(source) => return Err(ConfigError::Unreadable { path, source }),
+        Err(cause) => return Err(ConfigError::Unreadable { path, cause }),
     };
     Ok(resolve(flags, file, read_from, Path::new(DEFAULT_WEB_CONFIG_FILE).exists()))
 }

@@ -134,6 +134,7 @@ fn trials_win_over_what_btf_promises() {
 #[test]
 fn without_rights_one_line_names_the_capability_and_the_probe() {
     let report = check(|f| f.held = Ok(Held::default()), &[("capabilities", Lacks)]);
+    assert!(report.to_text().contains("with the capabilities, would work as btf tracepoint"));
     let line = report.conclusion();
     for word in ["CAP_BPF", "CAP_PERFMON", "inet_sock_set_state", "iter_tcp", "tcp_retransmit_synack"] {
         assert!(line.contains(word), "{word} is not in {line}");

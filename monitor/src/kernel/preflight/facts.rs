@@ -23,7 +23,7 @@ pub struct Facts {
     /// `kernel.unprivileged_bpf_disabled`.
     pub unprivileged_bpf_disabled: Option<u8>,
     pub lockdown: Lockdown,
-    /// `net.core.bpf_jit_enable`; only root may read it.
+    /// `net.core.bpf_jit_enable`.
     pub bpf_jit_enable: Option<u8>,
     /// `kernel.bpf_stats_enabled`.
     pub bpf_stats_enabled: Option<u8>,

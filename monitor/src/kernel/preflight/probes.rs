@@ -2,6 +2,8 @@
 
 use super::facts::{BtfFact, BtfProbes, Facts};
 use super::report::Item;
+use crate::config::NetnsScope;
+use crate::privilege::missing;
 
 /// One probe with its ladder of fallbacks.
 struct Probe {
@@ -59,7 +61,7 @@ fn assess_probe(probe: &Probe, facts: &Facts) -> Item {
     let mut refusals = Vec::new();
     for &(kind, loss) in probe.ladder {
         match step(probe, kind, facts) {
-            Ok(tried) => return holds(probe, kind, tried, loss, &refusals),
+            Ok(tried) => return holds(probe, kind, (tried, is_allowed(facts)), loss, &refusals),
             Err(reason) => refusals.push(format!("{kind}: {reason}")),
         }
     }
@@ -71,8 +73,12 @@ fn assess_probe(probe: &Probe, facts: &Facts) -> Item {
     }
 }
 
-fn holds(probe: &Probe, kind: &str, tried: bool, loss: Option<&str>, refusals: &[String]) -> Item {
-    let how = if tried { "works as" } else { "should work as" };
+fn holds(probe: &Probe, kind: &str, (tried, allowed): (bool, bool), loss: Option<&str>, refusals: &[String]) -> Item {
+    let how = match (tried, allowed) {
+        (true, _) => "works as",
+        (false, true) => "should work as",
+        (false, false) => "with the capabilities, would work as",
+    };
     let fallback = if refusals.is_empty() { "" } else { " (fallback)" };
     let kind = kind.replace('_', " ");
     match loss {
@@ -82,6 +88,11 @@ fn holds(probe: &Probe, kind: &str, tried: bool, loss: Option<&str>, refusals: &
             Item::degraded(probe.id, finding, format!("refused were {}", refusals.join("; ")))
         }
     }
+}
+
+/// Whether the capabilities to load probes are held.
+fn is_allowed(facts: &Facts) -> bool {
+    facts.held.as_ref().is_ok_and(|held| missing(*held, facts.netns == NetnsScope::All).is_empty())
 }
 
 /// Whether one step of a ladder holds: by trial (`Ok(true)`) where there was one, else by what the host shows (`Ok(false)`).
