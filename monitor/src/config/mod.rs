@@ -3,21 +3,25 @@
 //! Flags win over the file, the file over the defaults. Values are checked where they are parsed, by one `FromStr` each,
 //! so a flag and a key of the file accept the same text and refuse it with the same words.
 
+mod duration;
 mod error;
 mod file;
 mod flags;
+mod listen;
 mod reload;
 mod settings;
 mod value;
 
+pub use duration::parse_duration;
 pub use error::ConfigError;
 pub use file::{RawFile, parse_file};
 pub use flags::{CommonFlags, Flags, KernelFlags, TrackerFlags, WebFlags};
+pub use listen::{Host, ListenAddress};
 pub use reload::{Change, Reload};
 pub use settings::{Census, Kernel, Log, Metrics, Settings, Tracker, Web, resolve};
 pub use value::{
-    CensusInterval, EndpointDetail, Host, ListenAddress, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes,
-    TelemetryPath, ValueError, parse_duration,
+    CensusInterval, EndpointDetail, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes, TelemetryPath,
+    ValueError,
 };
 
 use std::io::ErrorKind;

@@ -72,6 +72,15 @@ fn capabilities(facts: &Facts) -> Item {
             return Item::missing(ID, format!("capabilities cannot be read: {reason}"), "mount /proc");
         }
     };
+    // A trial that succeeded knows better (BPF tokens).
+    let proven = facts.trials.iter().any(|trial| trial.result.is_ok());
+    if facts.initial_user_namespace == Some(false) && !proven {
+        return Item::missing(
+            ID,
+            "this is a user namespace of its own, whose capabilities do not count for BPF",
+            "run in the initial user namespace: without --userns, user-namespace remapping or PrivateUsers",
+        );
+    }
     let missing = missing(held, facts.netns == NetnsScope::All);
     if missing.is_empty() {
         let by = if held.bpf && held.perfmon { "CAP_BPF and CAP_PERFMON" } else { "CAP_SYS_ADMIN" };

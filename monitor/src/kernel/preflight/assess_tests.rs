@@ -13,6 +13,7 @@ fn good_host() -> Facts {
         btf: BtfFact::Readable(BtfProbes { inet_sock_set_state: true, tcp_retransmit_synack: true, iter_tcp: true }),
         tracefs: false,
         held: Ok(Held { bpf: true, perfmon: true, ..Held::default() }),
+        initial_user_namespace: Some(true),
         unprivileged_bpf_disabled: Some(2),
         lockdown: Lockdown::Unknown,
         bpf_jit_enable: Some(1),
@@ -59,6 +60,8 @@ fn each_fact_has_its_verdict() {
     check(|f| f.held = Ok(Held { sys_admin: true, ..Held::default() }), &[]);
     check(|f| f.held = Ok(Held { perfmon: true, ..Held::default() }), &[("capabilities", Lacks)]);
     check(|f| f.netns = NetnsScope::All, &[("capabilities", Lacks)]);
+    check(|f| f.initial_user_namespace = Some(false), &[("capabilities", Lacks)]);
+    check(|f| f.initial_user_namespace = None, &[]);
     check(|f| f.lockdown = Lockdown::Integrity, &[]);
     check(|f| f.lockdown = Lockdown::Confidentiality, &[("lockdown", Lacks)]);
     check(|f| f.bpf_jit_enable = Some(0), &[("bpf_jit", Degraded)]);

@@ -20,6 +20,8 @@ pub struct Facts {
     /// The events of tracefs can be read, which the classic tracepoint needs.
     pub tracefs: bool,
     pub held: Result<Held, String>,
+    /// The process is in the initial user namespace, the only one whose capabilities count for BPF; `None` unknown.
+    pub initial_user_namespace: Option<bool>,
     /// `kernel.unprivileged_bpf_disabled`.
     pub unprivileged_bpf_disabled: Option<u8>,
     pub lockdown: Lockdown,
@@ -113,6 +115,9 @@ pub fn read_facts(settings: &Settings) -> Facts {
             .iter()
             .any(|root| std::fs::read(Path::new(root).join("events/sock/inet_sock_set_state/id")).is_ok()),
         held: privilege::read_held().map_err(|error| error.to_string()),
+        initial_user_namespace: std::fs::read_to_string("/proc/self/uid_map")
+            .ok()
+            .map(|text| is_initial_uid_map(&text)),
         unprivileged_bpf_disabled: number("kernel.unprivileged_bpf_disabled"),
         lockdown: std::fs::read_to_string("/sys/kernel/security/lockdown")
             .map_or(Lockdown::Unknown, |text| Lockdown::parse(&text)),
@@ -132,6 +137,11 @@ pub fn read_facts(settings: &Settings) -> Facts {
         ring_bytes: settings.kernel.ring_bytes.get(),
         trials: Vec::new(),
     }
+}
+
+/// The initial user namespace maps all ids onto themselves (user_namespaces(7)).
+fn is_initial_uid_map(text: &str) -> bool {
+    text.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
 fn read_btf() -> BtfFact {
@@ -177,6 +187,15 @@ mod tests {
         check("none integrity [confidentiality]", Lockdown::Confidentiality);
         check("none [more] x", Lockdown::Unknown);
         check("", Lockdown::Unknown);
+    }
+
+    #[test]
+    fn only_the_initial_user_namespace_maps_everything() {
+        let check = |text, expected| assert_eq!(is_initial_uid_map(text), expected, "{text}");
+        check("         0          0 4294967295\n", true);
+        check("         0     100000      65536\n", false);
+        check("0 1000 1\n1 100000 65536\n", false);
+        check("", false);
     }
 
     #[test]
