@@ -5,13 +5,14 @@
 
 pub mod aggregate;
 pub mod census;
+pub mod cli;
 pub mod config;
 pub mod decode;
 pub mod event;
 pub mod host;
+pub mod http;
 pub mod input;
 pub mod kernel;
-pub mod http;
 pub mod lifecycle;
 pub mod logging;
 pub mod present;
