@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::{self, Flags};
-use crate::logging;
+use crate::{daemon, logging};
 
 /// Runs the daemon: attaches the probes, serves the metrics page, answers the other commands
 ///
@@ -23,6 +23,7 @@ pub struct RunArgs {
 /// Settles settings and log, then hands over to the daemon.
 pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let settings = config::load(&args.flags)?;
-    let _log = logging::init(&settings.log)?;
+    let log = logging::init(&settings.log)?;
+    daemon::run(&args.flags, settings, &log)?;
     Ok(ExitCode::SUCCESS)
 }
