@@ -7,3 +7,4 @@ pub mod aggregate;
 pub mod decode;
 pub mod event;
 pub mod lifecycle;
+pub mod present;
