@@ -21,3 +21,4 @@ pub mod present;
 pub mod privilege;
 pub mod session;
 pub mod trace;
+pub mod present;
