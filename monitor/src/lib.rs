@@ -21,4 +21,3 @@ pub mod present;
 pub mod privilege;
 pub mod session;
 pub mod trace;
-pub mod present;
