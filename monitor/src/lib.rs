@@ -5,5 +5,6 @@
 
 pub mod aggregate;
 pub mod decode;
+pub mod diagnose;
 pub mod event;
 pub mod lifecycle;
