@@ -7,4 +7,5 @@ pub mod aggregate;
 pub mod decode;
 pub mod diagnose;
 pub mod event;
+pub mod host;
 pub mod lifecycle;

@@ -1,0 +1,3 @@
+//! What the host says of itself, read at the edge.
+
+pub mod sysctl_files;
