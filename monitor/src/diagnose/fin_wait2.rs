@@ -29,7 +29,7 @@ pub fn peers_do_not_close(e: &Evidence) -> Verdict {
         }
         (None, _) | (_, None) => false,
     };
-    if !(many && grows(fin_wait2)) && !orphans_over {
+    if !(orphans_over || many && grows(fin_wait2)) {
         if many && fin_wait2.trend.is_none() {
             return None.or_missing("FIN_WAIT2 is high, but its growth was not watched");
         }

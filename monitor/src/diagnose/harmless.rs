@@ -4,7 +4,7 @@ use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict,
 use super::formulas::{TIME_WAIT_SECONDS, at_least};
 use super::text::{count, percent, printable, thousands};
 use super::tuples::{CENSUS, NO_CENSUS, NO_POOL, POOL};
-use super::{Evidence, bound_early, buckets, inbound, outbound, tuples};
+use super::{Evidence, Maker, bound_early, buckets, inbound, outbound, tuples};
 
 /// From here on people ask whether the TIME_WAIT sockets matter: a tenth of P, or of the bucket limit if that is lower.
 pub const NOTICEABLE_SHARE: f64 = 0.1;
@@ -35,11 +35,13 @@ pub fn harmless(e: &Evidence) -> Verdict {
     }
     e.counters.time_wait_overflow.or_missing("TCPTimeWaitOverflow was not watched")?;
     e.failures.as_ref().or_missing("failed connects were not watched")?;
+    let mut makers: Vec<&Maker> = e.time_wait.iter().flat_map(|time_wait| &time_wait.makers).collect();
+    makers.sort_by_key(|maker| (maker.endpoint.is_none(), std::cmp::Reverse(maker.sockets)));
     Ok(Some(Finding {
         id: "TW-001",
         severity: Severity::Info,
         title: format!("{} in TIME_WAIT: normal, nothing to do", count(time_wait, "socket")),
-        whose: worst(&e.time_wait.as_ref().map(|t| t.makers.clone()).unwrap_or_default(), |maker| {
+        whose: worst(&makers, |maker| {
             let endpoint = maker.endpoint.map_or("other".to_owned(), |endpoint| endpoint.to_string());
             format!("{} ({}, {endpoint}): {}", printable(&maker.unit), maker.role.label(), thousands(maker.sockets))
         }),

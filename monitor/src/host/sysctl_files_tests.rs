@@ -154,7 +154,7 @@ fn a_file_without_permission_is_told() {
     use std::os::unix::fs::PermissionsExt;
     let root = Root::new().file("etc/sysctl.d/a.conf", "k=1");
     let path = root.0.join("etc/sysctl.d/a.conf");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     match std::fs::File::open(&path) {
         Ok(_) => check("the superuser reads it", root, &[("/etc/sysctl.d/a.conf", "1")], &[]),
         Err(_) => check("nobody else does", root, &[], &["/etc/sysctl.d/a.conf"]),
