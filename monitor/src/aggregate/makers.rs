@@ -62,7 +62,7 @@ pub struct Population<U> {
 
 /// The small sockets of one census.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SmallSockets<U> {
+pub struct SmallByMaker<U> {
     pub time_wait: Population<U>,
     pub fin_wait2: Population<U>,
     /// TIME_WAIT by [`REMAINING_MS`]; sums to the total of `time_wait`.
@@ -152,8 +152,8 @@ impl<'a, U: Copy + Ord + Hash> Makers<'a, U> {
     }
 
     /// The `k` largest makers of each substate.
-    pub fn finish(self, k: usize) -> SmallSockets<U> {
-        SmallSockets {
+    pub fn finish(self, k: usize) -> SmallByMaker<U> {
+        SmallByMaker {
             time_wait: self.time_wait.finish(k),
             fin_wait2: self.fin_wait2.finish(k),
             remaining: self.remaining,

@@ -19,7 +19,7 @@ fn socket(sport: u16, host: u8, dport: u16) -> SmallSocket {
 }
 
 /// Port 80 is listened on, the range is the default.
-fn count(owners: &mut Owners<u32>, k: usize, sockets: &[SmallSocket]) -> SmallSockets<u32> {
+fn count(owners: &mut Owners<u32>, k: usize, sockets: &[SmallSocket]) -> SmallByMaker<u32> {
     let range = EphemeralRange::parse("32768 60999", "").unwrap();
     let mut listening = Listening::default();
     listening.add(HERE, Endpoint { addr: [0; 16], port: 80 });
