@@ -89,8 +89,10 @@ fn build(compiler_llvm: u32) -> Result<PathBuf> {
     command.args(["install", NAME, "--version", VERSION, "--locked", "--no-default-features", "--features", &feature]);
     command.arg("--root").arg(workspace::tools());
     command.env("LLVM_PREFIX", llvm_prefix(llvm)).env("CARGO_TARGET_DIR", workspace::tools().join("build"));
-    Step { what: "building bpf-linker (about a minute on two cores)", log: NAME, limit: BUILD_LIMIT }
+    Step { what: "building bpf-linker (a minute on two idle cores)", log: NAME, limit: BUILD_LIMIT }
         .run(&mut command)?;
+    // Hundreds of megabytes that nothing reads again; that they stay would be no fault.
+    let _ = fs::remove_dir_all(workspace::tools().join("build"));
     Ok(own())
 }
 
