@@ -109,7 +109,18 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
         }
         probes.attempts.extend(attempts);
     }
+    drop((btf, data));
+    return_memory();
     Ok((probes, ring, CounterReader::new(counters)))
+}
+
+/// The kernel's type information takes some 40 MB while it is searched, which the allocator would keep for ever.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: gives unused pages back; no pointer of ours changes.
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 fn take<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
