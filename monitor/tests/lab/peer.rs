@@ -71,6 +71,13 @@ impl<'a> Peer<'a> {
         self.tun.send(&segment.encode());
     }
 
+    /// Sends the opening SYN a second time.
+    pub fn say_syn_again(&mut self) {
+        let mut syn = self.segment(SYN, 0);
+        syn.seq = FIRST_SEQ;
+        self.tun.send(&syn.encode());
+    }
+
     fn segment(&self, flags: u8, ack: u32) -> Segment {
         // Any clock that moves will do for timestamps; the sequence number is one.
         let timestamps = self.timestamps.map(|echo| (self.seq, echo));

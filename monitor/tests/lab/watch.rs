@@ -41,6 +41,11 @@ impl Watch {
     /// Plays a life in the namespace; returns in one line each what was seen otherwise than the life says.
     /// A life in which PID 1 was current during an event is played again, as some kernels then skip every BPF program.
     pub fn play(&mut self, life: impl Fn(&Netns) -> Expect) -> Vec<String> {
+        self.play_measuring(life).0
+    }
+
+    /// The same, and what the life did to the whole page (`None` without a daemon).
+    pub fn play_measuring(&mut self, life: impl Fn(&Netns) -> Expect) -> (Vec<String>, Option<Page>) {
         for _ in 0..5 {
             let before = self.settled_page();
             self.witness.take();
@@ -51,14 +56,15 @@ impl Watch {
             }
             let mut wrong = prefixed("kernel", differences(&expected.only_transitions(), &seen.transitions));
             if let Some(before) = before {
-                wrong.extend(prefixed("daemon", self.compare(&expected, &before)));
+                let (differences, delta) = self.compare(&expected, &before);
+                wrong.extend(prefixed("daemon", differences));
+                return (wrong, Some(delta));
             }
-            return wrong;
+            return (wrong, None);
         }
-        vec![
-            "PID 1 was current during each of five attempts: no BPF program can be compared on this machine now"
-                .to_owned(),
-        ]
+        let hopeless =
+            "PID 1 was current during each of five attempts: BPF programs cannot be compared on this machine now";
+        (vec![hopeless.to_owned()], None)
     }
 
     /// Scrapes until two pages in a row agree: nothing of an earlier life is under way any more.
@@ -87,7 +93,7 @@ impl Watch {
         seen
     }
 
-    fn compare(&mut self, expected: &Expect, before: &Page) -> Vec<String> {
+    fn compare(&mut self, expected: &Expect, before: &Page) -> (Vec<String>, Page) {
         let start = Instant::now();
         let mut right_since = None;
         loop {
@@ -97,9 +103,9 @@ impl Watch {
             wrong.extend(losses(&delta));
             match (wrong.is_empty(), right_since) {
                 (true, None) => right_since = Some(Instant::now()),
-                (true, Some(since)) if since.elapsed() >= STILL => return wrong,
+                (true, Some(since)) if since.elapsed() >= STILL => return (wrong, delta),
                 (true, Some(_)) => {}
-                (false, _) if start.elapsed() >= ARRIVAL => return wrong,
+                (false, _) if start.elapsed() >= ARRIVAL => return (wrong, delta),
                 (false, _) => right_since = None,
             }
             std::thread::sleep(Duration::from_millis(10));
