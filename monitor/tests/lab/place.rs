@@ -1,6 +1,7 @@
 //! Where the lab's traffic goes: addresses that nobody else on the machine uses, so that the witness can tell it apart.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::LazyLock;
 
 /// Second octet of every IPv4 address and second byte of every IPv6 address of this process.
 pub fn octet() -> u8 {
@@ -41,9 +42,10 @@ pub fn tun_peer(host: u8) -> Ipv4Addr {
 
 /// Whether a trace line speaks of the lab's addresses.
 pub fn is_ours(line: &str) -> bool {
-    let octet = octet();
-    // The kernel prints `saddr=127.77.0.1` and, for IPv6, `saddrv6=fd4d::1`.
-    [format!("addr=127.{octet}."), format!("addr=10.{octet}."), format!("addrv6=fd{octet:02x}::")]
-        .iter()
-        .any(|address| line.contains(address.as_str()))
+    static MARKS: LazyLock<[String; 3]> = LazyLock::new(|| {
+        let octet = octet();
+        // The kernel prints `saddr=127.77.0.1` and, for IPv6, `saddrv6=fd4d::1`.
+        [format!("addr=127.{octet}."), format!("addr=10.{octet}."), format!("addrv6=fd{octet:02x}::")]
+    });
+    MARKS.iter().any(|mark| line.contains(mark.as_str()))
 }

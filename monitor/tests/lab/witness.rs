@@ -5,7 +5,7 @@
 //! the mount lives as long as its file descriptor.
 
 use super::place;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -56,7 +56,7 @@ impl Witness {
 
     /// All that happened since the last call. Panics when ftrace had to drop an event.
     pub fn take(&mut self) -> Seen {
-        let mut seen = Seen::default();
+        let mut tally = Tally::default();
         let mut chunk = vec![0; 1 << 16];
         loop {
             match self.pipe.read(&mut chunk) {
@@ -67,9 +67,10 @@ impl Witness {
                 Err(error) => panic!("trace_pipe: {error}"),
             }
             let whole = self.rest.rfind('\n').map_or(0, |end| end + 1);
-            self.rest.drain(..whole).as_str().lines().for_each(|line| note(line, &mut seen));
+            self.rest[..whole].lines().for_each(|line| note(line, &mut tally));
+            self.rest.drain(..whole);
         }
-        seen
+        tally.into()
     }
 }
 
@@ -86,28 +87,49 @@ impl Drop for Witness {
     }
 }
 
-fn note(line: &str, seen: &mut Seen) {
+/// Counts one line: `comm-pid [cpu] flags time: inet_sock_set_state: … protocol=… … oldstate=… newstate=…`.
+fn note(line: &str, seen: &mut Tally) {
     assert!(!line.contains("LOST"), "ftrace dropped events, the witness is blind: {line}");
-    if !line.contains("inet_sock_set_state:") || !place::is_ours(line) {
+    let Some((task, event)) = line.split_once("inet_sock_set_state: ").filter(|(_, event)| place::is_ours(event))
+    else {
         return;
-    }
-    if field(line, "protocol=") != "IPPROTO_TCP" {
+    };
+    if !event.contains("protocol=IPPROTO_TCP ") {
         seen.other_protocol += 1;
         return;
     }
-    let state = |key| field(line, key).trim_start_matches("TCP_").to_lowercase();
-    let series =
-        format!("synfin_tcp_transitions_total{{from=\"{}\",to=\"{}\"}}", state("oldstate="), state("newstate="));
-    *seen.transitions.entry(series).or_default() += 1.0;
-    // `comm-pid [cpu] …`; the command may contain anything, but not "-1 ".
-    let task = line.split('[').next().unwrap_or_default().trim_end();
-    if task.ends_with("-1") {
+    let states = event.split_once("oldstate=").map_or(event, |(_, states)| states);
+    match seen.states.get_mut(states) {
+        Some(count) => *count += 1,
+        None => {
+            seen.states.insert(states.to_owned(), 1);
+        }
+    }
+    // The command may contain anything, but the last word before the CPU ends in the process number.
+    if task.split('[').next().unwrap_or_default().trim_end().ends_with("-1") {
         seen.under_pid1 += 1;
     }
 }
 
-fn field<'a>(line: &'a str, key: &str) -> &'a str {
-    line.split_whitespace().find_map(|word| word.strip_prefix(key)).unwrap_or_default()
+/// Counts by the end of the line, `TCP_CLOSE newstate=TCP_SYN_SENT`: under load there are hundreds of thousands of lines.
+#[derive(Default)]
+struct Tally {
+    states: HashMap<String, u64>,
+    under_pid1: u64,
+    other_protocol: u64,
+}
+
+impl From<Tally> for Seen {
+    fn from(tally: Tally) -> Self {
+        let series = |states: &str| {
+            let (from, to) =
+                states.trim_end().split_once(" newstate=").unwrap_or_else(|| panic!("not a state change: {states}"));
+            let label = |state: &str| state.trim_start_matches("TCP_").to_lowercase();
+            format!("synfin_tcp_transitions_total{{from=\"{}\",to=\"{}\"}}", label(from), label(to))
+        };
+        let transitions = tally.states.iter().map(|(states, count)| (series(states), *count as f64)).collect();
+        Self { transitions, under_pid1: tally.under_pid1, other_protocol: tally.other_protocol }
+    }
 }
 
 /// A tracefs mount that is attached to no path (fsopen(2), fsmount(2): Linux 5.2).
