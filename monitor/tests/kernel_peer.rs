@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 const PORT: u16 = 4000;
 const LATE: Duration = Duration::from_millis(80);
 
+/// A life of the table; boxed because each closure has a type of its own.
+type Life<'a> = Box<dyn Fn(&Netns) -> Expect + 'a>;
+
 fn tun(watch: &Watch) -> Tun {
     Tun::new(&watch.netns)
 }
@@ -64,7 +67,7 @@ fn client_opened_and_reset() -> Expect {
 fn segments_that_cross_and_errors_are_counted_exactly() {
     let mut watch = Watch::start(&[]);
     let tun = &tun(&watch);
-    let cases: [(&str, Box<dyn Fn(&Netns) -> Expect>); 13] = [
+    let cases: [(&str, Life); 13] = [
         (
             "simultaneous open",
             Box::new(move |netns| {

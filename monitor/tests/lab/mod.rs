@@ -21,6 +21,7 @@ pub mod page;
 pub mod peer;
 pub mod place;
 pub mod sockets;
+pub mod tables;
 pub mod tun;
 pub mod watch;
 pub mod witness;
