@@ -1,1 +1,158 @@
 //! Decisions of the probes on plain values, so that they can be tested without a kernel.
+
+use crate::abi::{counters, record::kind, state};
+
+/// Which record a transition to `newstate` makes.
+#[inline(always)]
+pub const fn record_kind(newstate: u8) -> u8 {
+    match newstate {
+        state::SYN_SENT | state::LISTEN => kind::START,
+        state::ESTABLISHED => kind::OPEN,
+        state::CLOSE => kind::END,
+        _ => kind::STEP,
+    }
+}
+
+/// Place of a transition in `Counters::transitions`; `None` when a number is outside the table.
+#[inline(always)]
+pub const fn slot(oldstate: u32, newstate: u32) -> Option<usize> {
+    if oldstate < counters::ROW as u32 && newstate < counters::ROW as u32 {
+        Some((oldstate as usize) * counters::ROW + newstate as usize)
+    } else {
+        None
+    }
+}
+
+/// Whether a socket in namespace `netns` is watched; `watched` 0 stands for all.
+#[inline(always)]
+pub const fn is_watched(watched: u32, netns: u32) -> bool {
+    watched == 0 || watched == netns
+}
+
+/// Whether record number `count` (of its CPU) is one of those that look how full the ring is. `mask` is a power of two less one.
+#[inline(always)]
+pub const fn looks_at_ring(count: u64, mask: u32) -> bool {
+    count & mask as u64 == 0
+}
+
+/// The bits of [`crate::abi::record::end_flag`] from the fields of a dying socket.
+#[derive(Clone, Copy, Default)]
+pub struct Dying {
+    pub sk_shutdown: u8,
+    pub sk_flags: u64,
+    pub sk_lingertime: u64,
+    pub linger2: i32,
+    pub snd_una: u32,
+    pub write_seq: u32,
+    pub has_socket: bool,
+    pub retrans_stamp: u32,
+}
+
+/// Bits of `skc_flags` (enum sock_flags in include/net/sock.h; the first five have never moved).
+const SOCK_DEAD: u64 = 1 << 0;
+const SOCK_DONE: u64 = 1 << 1;
+const SOCK_LINGER: u64 = 1 << 4;
+
+#[inline(always)]
+pub const fn end_flags(dying: Dying) -> u32 {
+    use crate::abi::record::end_flag as flag;
+    let mut flags = dying.sk_shutdown as u32 & flag::SHUTDOWN_MASK;
+    if dying.sk_flags & SOCK_DEAD != 0 {
+        flags |= flag::DEAD;
+    }
+    if dying.sk_flags & SOCK_DONE != 0 {
+        flags |= flag::DONE;
+    }
+    if dying.sk_flags & SOCK_LINGER != 0 && dying.sk_lingertime == 0 {
+        flags |= flag::LINGER_ZERO;
+    }
+    if dying.linger2 < 0 {
+        flags |= flag::LINGER2_NEGATIVE;
+    }
+    if dying.snd_una == dying.write_seq {
+        flags |= flag::ALL_ACKED;
+    }
+    if dying.has_socket {
+        flags |= flag::HAS_SOCKET;
+    }
+    if dying.retrans_stamp != 0 {
+        flags |= flag::SYN_LEFT;
+    }
+    flags
+}
+
+/// Milliseconds until a timer fires. `left` is `expires - now` in jiffies, wrapped below zero when it is due already;
+/// such a one is 0. Bounded to a day, far above the minute that such timers run.
+#[inline(always)]
+pub const fn jiffies_to_ms(left: u64, hz: u32) -> u32 {
+    const DAY_S: u64 = 86_400;
+    if hz == 0 || left > i64::MAX as u64 {
+        return 0;
+    }
+    // Bounded before the multiplication: this target has no 128-bit product to detect an overflow with.
+    if left >= DAY_S * hz as u64 {
+        return DAY_S as u32 * 1000;
+    }
+    (left * 1000 / hz as u64) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::record::end_flag as flag;
+
+    #[test]
+    fn births_openings_and_ends_carry_more_than_a_step() {
+        let check = |newstate, kind| assert_eq!(record_kind(newstate), kind, "to state {newstate}");
+        check(state::SYN_SENT, kind::START);
+        check(state::LISTEN, kind::START);
+        check(state::ESTABLISHED, kind::OPEN);
+        check(state::CLOSE, kind::END);
+        for newstate in [state::SYN_RECV, state::FIN_WAIT1, state::FIN_WAIT2, state::CLOSE_WAIT, state::CLOSING] {
+            check(newstate, kind::STEP);
+        }
+    }
+
+    #[test]
+    fn states_outside_the_table_have_no_slot() {
+        assert_eq!(slot(7, 2), Some(7 * 16 + 2));
+        assert_eq!(slot(15, 15), Some(255));
+        assert_eq!(slot(16, 1), None);
+        assert_eq!(slot(1, u32::MAX), None);
+    }
+
+    #[test]
+    fn namespace_zero_watches_all() {
+        assert!(is_watched(0, 5) && is_watched(5, 5) && !is_watched(5, 6));
+    }
+
+    #[test]
+    fn every_record_looks_when_the_mask_is_zero() {
+        assert!(looks_at_ring(3, 0));
+        assert!(looks_at_ring(64, 63) && !looks_at_ring(65, 63));
+    }
+
+    #[test]
+    fn timers_that_are_due_have_nothing_left() {
+        let check = |left, hz, ms| assert_eq!(jiffies_to_ms(left, hz), ms, "{left} jiffies at {hz} Hz");
+        check(250, 250, 1000);
+        check(15_000, 250, 60_000);
+        check(0, 250, 0);
+        check(u64::MAX, 250, 0);
+        check(5, 0, 0);
+        check(1 << 40, 1000, 86_400_000);
+    }
+
+    #[test]
+    fn flags_of_a_dying_socket() {
+        let check = |dying, flags| assert_eq!(end_flags(dying), flags);
+        let acked = Dying::default();
+        check(acked, flag::ALL_ACKED);
+        check(Dying { write_seq: 1, sk_shutdown: 3, ..acked }, 3);
+        check(Dying { write_seq: 1, sk_flags: 0b11, ..acked }, flag::DEAD | flag::DONE);
+        check(Dying { write_seq: 1, sk_flags: 1 << 4, ..acked }, flag::LINGER_ZERO);
+        check(Dying { write_seq: 1, sk_flags: 1 << 4, sk_lingertime: 9, ..acked }, 0);
+        check(Dying { write_seq: 1, linger2: -1, ..acked }, flag::LINGER2_NEGATIVE);
+        check(Dying { write_seq: 1, has_socket: true, retrans_stamp: 1, ..acked }, flag::HAS_SOCKET | flag::SYN_LEFT);
+    }
+}

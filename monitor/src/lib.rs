@@ -4,6 +4,15 @@
 //! effects are return values. `docs/ARCHITECTURE.md` shows the flow.
 
 pub mod aggregate;
+pub mod census;
+pub mod config;
 pub mod decode;
 pub mod event;
+pub mod host;
+pub mod input;
+pub mod kernel;
 pub mod lifecycle;
+pub mod logging;
+pub mod present;
+pub mod privilege;
+pub mod trace;

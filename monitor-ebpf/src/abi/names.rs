@@ -16,3 +16,4 @@ pub const OFFSETS: &str = "OFFSETS";
 pub const NETNS: &str = "NETNS";
 pub const WAKE_MASK: &str = "WAKE_MASK";
 pub const WAKE_BYTES: &str = "WAKE_BYTES";
+pub const HZ: &str = "HZ";

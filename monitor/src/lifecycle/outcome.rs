@@ -99,7 +99,8 @@ pub enum HandshakeTime {
     Unmeasured(Unmeasured),
 }
 
-/// A connection that has ended, whole: what `synfin trace` prints.
+/// A connection that has ended, whole: what `synfin trace` prints. A passive child that died before ESTABLISHED is one too; its `from` is
+/// [`TcpState::SynRecv`], and it counts as neither opened nor closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finished {
     pub at: KernelTime,
@@ -115,15 +116,17 @@ pub struct Finished {
     pub from: TcpState,
     /// The errno with which it ended, or 0.
     pub sk_err: u32,
-    /// Nanoseconds; `None` when not measured.
+    /// Nanoseconds; `None` when not measured, or when only a cookie counter could tell whether it is true.
     pub handshake_ns: Option<u64>,
     /// ESTABLISHED → end, nanoseconds; `None` when ESTABLISHED was not seen.
     pub lifetime_ns: Option<u64>,
     /// First FIN → second FIN, nanoseconds: the half-closed interval; `None` when there was none or it was not seen.
     pub half_closed_ns: Option<u64>,
-    /// Payload bytes sent and acknowledged, FIN not counted.
+    /// Payload bytes sent and acknowledged; SYN and FIN not counted.
     pub bytes_sent: u64,
+    /// Payload bytes received; FIN not counted.
     pub bytes_received: u64,
+    /// Segments sent again during the whole life, those of the handshake included.
     pub retransmits: u32,
 }
 
@@ -146,16 +149,17 @@ pub struct Failed {
 /// One conclusion of the tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A record changed the population of two states: `None` stands for "no socket" (before birth, after the end).
+    /// A followed socket changed its state. `None` stands for "not followed": before birth or discovery, after the end or eviction.
+    /// The sum of all moves is what the tracker holds, at any moment.
     Moved {
         netns: NetnsId,
         cgroup: CgroupId,
         from: Option<TcpState>,
         to: Option<TcpState>,
     },
-    /// Entered SYN_SENT.
+    /// Entered SYN_SENT; when that record was lost or older than the daemon, given as soon as the attempt is learnt of.
     ConnectAttempt,
-    /// Reached ESTABLISHED.
+    /// Reached ESTABLISHED, or a later state without it (a Fast Open child may), or was later found to have.
     Opened {
         role: Role,
         handshake: HandshakeTime,
@@ -177,8 +181,23 @@ pub enum Outcome {
         stored: TcpState,
         reported: TcpState,
     },
-    /// A birth came for an address that was still alive: its end was lost; the old life was settled without a duration.
-    EndMissed,
-    /// The table was full: the oldest connection is no longer followed (its later events count as `unknown`).
-    Evicted,
+    /// The end of a life was lost: a birth came for its address, a record that cannot belong to it, or the census no longer has it.
+    /// It has no duration and no reason.
+    EndMissed {
+        /// State it was last known in.
+        last: TcpState,
+        role: Role,
+    },
+    /// The table was full: the oldest socket is no longer followed (its later events count as of role `unknown`).
+    Evicted {
+        last: TcpState,
+        role: Role,
+    },
+    /// A walk met a socket for which the full table had no room. Said again at each walk as long as that is so.
+    TableFull,
+    /// A pair of states that no known kernel makes.
+    Odd {
+        from: TcpState,
+        to: TcpState,
+    },
 }

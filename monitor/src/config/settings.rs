@@ -1,0 +1,173 @@
+//! The settings in force: every value present and valid.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::flags::Flags;
+use super::value::{
+    CensusInterval, EndpointDetail, Host, ListenAddress, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes,
+    TelemetryPath,
+};
+use super::{DEFAULT_PORT, DEFAULT_WEB_CONFIG_FILE, RawFile};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The file they were read from; `None` when there was none.
+    pub config_file: Option<PathBuf>,
+    pub web: Web,
+    pub log: Log,
+    pub kernel: Kernel,
+    pub tracker: Tracker,
+    pub census: Census,
+    pub metrics: Metrics,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Web {
+    /// Never empty.
+    pub listen_addresses: Vec<ListenAddress>,
+    pub telemetry_path: TelemetryPath,
+    /// `None`: plain HTTP without users.
+    pub config_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub filter: LogFilter,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernel {
+    pub ring_bytes: RingBytes,
+    pub netns: NetnsScope,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracker {
+    pub max_connections: MaxConnections,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Census {
+    /// The least time between two.
+    pub interval: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    pub endpoints: EndpointDetail,
+    /// Values of the label `unit` before `other`.
+    pub units: usize,
+    /// Endpoints of a metric before `other`.
+    pub top: usize,
+}
+
+impl Metrics {
+    pub const DEFAULT_UNITS: u16 = 60;
+    pub const DEFAULT_TOP: u16 = 30;
+}
+
+/// Flags over file over defaults. `default_web_config_exists` says whether [`DEFAULT_WEB_CONFIG_FILE`] is there to be used.
+pub fn resolve(
+    flags: &Flags,
+    file: RawFile,
+    config_file: Option<PathBuf>,
+    default_web_config_exists: bool,
+) -> Settings {
+    let listen_addresses = match flags.web.listen_address.as_slice() {
+        [] => file
+            .web
+            .listen_address
+            .map_or_else(|| vec![ListenAddress { host: Host::Any, port: DEFAULT_PORT }], |given| given.0),
+        given => given.to_vec(),
+    };
+    let web_config = match flags.web.web_config_file.clone().or(file.web.config_file) {
+        Some(path) if path.is_empty() => None,
+        Some(path) => Some(PathBuf::from(path)),
+        None => default_web_config_exists.then(|| PathBuf::from(DEFAULT_WEB_CONFIG_FILE)),
+    };
+    Settings {
+        config_file,
+        web: Web {
+            listen_addresses,
+            telemetry_path: flags.web.telemetry_path.clone().or(file.web.telemetry_path).unwrap_or_default(),
+            config_file: web_config,
+        },
+        log: Log {
+            filter: flags.common.log_level.clone().or(file.log.level).unwrap_or_default(),
+            format: flags.common.log_format.or(file.log.format).unwrap_or_default(),
+        },
+        kernel: Kernel {
+            ring_bytes: flags.kernel.ring_bytes.or(file.kernel.ring_bytes).unwrap_or(RingBytes::DEFAULT),
+            netns: flags.kernel.netns.or(file.kernel.netns).unwrap_or_default(),
+        },
+        tracker: Tracker {
+            max_connections: flags
+                .tracker
+                .max_connections
+                .or(file.tracker.max_connections)
+                .unwrap_or(MaxConnections::DEFAULT),
+        },
+        census: Census { interval: file.census.interval.unwrap_or(CensusInterval::DEFAULT).get() },
+        metrics: Metrics {
+            endpoints: file.metrics.endpoints.unwrap_or_default(),
+            units: usize::from(file.metrics.units.unwrap_or(Metrics::DEFAULT_UNITS)),
+            top: usize::from(file.metrics.top.unwrap_or(Metrics::DEFAULT_TOP)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::parse_file;
+
+    fn settings(flags: &Flags, file: &str) -> Settings {
+        resolve(flags, parse_file(Path::new("s.toml"), file).unwrap(), None, false)
+    }
+
+    #[test]
+    fn the_defaults_are_the_contract() {
+        let found = settings(&Flags::default(), "");
+        assert_eq!(found.web.listen_addresses, [":10060".parse().unwrap()]);
+        assert_eq!(found.web.telemetry_path.as_str(), "/metrics");
+        assert_eq!(found.web.config_file, None);
+        assert_eq!((found.log.filter.as_str(), found.log.format), ("info", LogFormat::Logfmt));
+        assert_eq!((found.kernel.ring_bytes.get(), found.kernel.netns), (8 << 20, NetnsScope::Host));
+        assert_eq!(found.tracker.max_connections.get(), 200_000);
+        assert_eq!(found.census.interval, Duration::from_secs(1));
+        assert_eq!(found.metrics, Metrics { endpoints: EndpointDetail::Full, units: 60, top: 30 });
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = "[web]\nlisten_address = \":1\"\ntelemetry_path = \"/f\"\n[log]\nlevel = \"debug\"\n[kernel]\nnetns = \"all\"\n";
+        let mut flags = Flags::default();
+        flags.web.listen_address = vec![":2".parse().unwrap(), ":3".parse().unwrap()];
+        flags.common.log_level = Some("warn".parse().unwrap());
+        let found = settings(&flags, file);
+        assert_eq!(found.web.listen_addresses, [":2".parse().unwrap(), ":3".parse().unwrap()]);
+        assert_eq!(found.web.telemetry_path.as_str(), "/f");
+        assert_eq!(found.log.filter.as_str(), "warn");
+        assert_eq!(found.kernel.netns, NetnsScope::All);
+    }
+
+    #[test]
+    fn the_web_configuration_is_used_when_there_unless_switched_off() {
+        let check = |flag: Option<&str>, file: &str, exists, expected: Option<&str>| {
+            let mut flags = Flags::default();
+            flags.web.web_config_file = flag.map(str::to_owned);
+            let found = resolve(&flags, parse_file(Path::new("s.toml"), file).unwrap(), None, exists);
+            assert_eq!(found.web.config_file.as_deref(), expected.map(Path::new), "{flag:?} {file:?} {exists}");
+        };
+        check(None, "", true, Some("/etc/synfin/web.yml"));
+        check(None, "", false, None);
+        check(Some(""), "", true, None);
+        check(Some("a.yml"), "[web]\nconfig_file = \"b.yml\"", true, Some("a.yml"));
+        check(None, "[web]\nconfig_file = \"b.yml\"", true, Some("b.yml"));
+        check(None, "[web]\nconfig_file = \"\"", true, None);
+    }
+}

@@ -1,0 +1,342 @@
+//! The values that flags and file share: parsed and checked in one place, whoever wrote them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+/// Why a value was refused. Says the value, not the key: flag or file put that in front.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ValueError(String);
+
+fn refuse<T>(message: String) -> Result<T, ValueError> {
+    Err(ValueError(message))
+}
+
+/// Reads a type with `FromStr` from a string or a whole number of the file.
+macro_rules! deserialize_from_text {
+    ($($type:ident),*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(TextOrNumber)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+deserialize_from_text!(RingBytes, MaxConnections, ListenAddress, TelemetryPath, LogFilter, CensusInterval);
+
+struct TextOrNumber;
+
+impl serde::de::Visitor<'_> for TextOrNumber {
+    type Value = String;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or a whole number")
+    }
+    fn visit_str<E>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+    fn visit_i64<E>(self, number: i64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+}
+
+/// Size of the ring in bytes: a power of two and a multiple of the page size, as BPF_MAP_TYPE_RINGBUF demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingBytes(u32);
+
+impl RingBytes {
+    pub const DEFAULT: Self = Self(8 << 20);
+    /// A ring is kernel memory that nothing else can use; beyond a gigabyte it is a slip of the hand.
+    const LARGEST: u64 = 1 << 30;
+
+    /// Checks `bytes` against the page size `page`, in bytes.
+    pub fn new(bytes: u64, page: u64) -> Result<Self, ValueError> {
+        if !bytes.is_power_of_two() {
+            return refuse(format!("{bytes} bytes is not a power of two"));
+        }
+        if bytes < page || bytes > Self::LARGEST {
+            return refuse(format!("{bytes} bytes is not between one page ({page}) and {}", Self::LARGEST));
+        }
+        u32::try_from(bytes).map(Self).or_else(|error| refuse(error.to_string()))
+    }
+
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for RingBytes {
+    type Err = ValueError;
+    /// Plain bytes or with a binary unit: `8388608`, `8192KiB`, `8 MiB`.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit.trim_start() {
+            "" | "B" => 0,
+            "K" | "KiB" => 10,
+            "M" | "MiB" => 20,
+            "G" | "GiB" => 30,
+            _ => return refuse(format!("`{text}` is not a size such as 8388608 or 8MiB")),
+        };
+        match number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)) {
+            Some(bytes) => Self::new(bytes, page_size()),
+            None => refuse(format!("`{text}` is not a size such as 8388608 or 8MiB")),
+        }
+    }
+}
+
+/// Bytes in a page of this machine.
+fn page_size() -> u64 {
+    // SAFETY: sysconf reads a constant of the system and touches no memory of ours.
+    let answer = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(answer).unwrap_or(4096)
+}
+
+/// Bound of the connection table, in connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxConnections(usize);
+
+impl MaxConnections {
+    pub const DEFAULT: Self = Self(200_000);
+    /// More connections than one host holds; beyond it, it is a slip of the hand.
+    const LARGEST: usize = 16_000_000;
+
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl FromStr for MaxConnections {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.parse() {
+            Ok(number @ 1..=Self::LARGEST) => Ok(Self(number)),
+            Ok(_) | Err(_) => refuse(format!("{text} is not between 1 and {}", Self::LARGEST)),
+        }
+    }
+}
+
+/// Where the metrics page listens, in the exporters' notation: `:10060`, `127.0.0.1:10060`, `[::1]:10060`, `localhost:10060`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    pub host: Host,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Every address, both families.
+    Any,
+    Ip(IpAddr),
+    Name(String),
+}
+
+impl ListenAddress {
+    /// The addresses to try, best first: listening on the first that works is enough.
+    pub fn candidates(&self) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(match &self.host {
+            // Without IPv6 the dual-stack wildcard cannot be bound.
+            Host::Any => vec![(Ipv6Addr::UNSPECIFIED, self.port).into(), (Ipv4Addr::UNSPECIFIED, self.port).into()],
+            Host::Ip(ip) => vec![(*ip, self.port).into()],
+            Host::Name(name) => (name.as_str(), self.port).to_socket_addrs()?.collect(),
+        })
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let parsed = text.rsplit_once(':').and_then(|(host, port)| {
+            let port = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?;
+            let host = match host.strip_prefix('[') {
+                Some(inner) => Host::Ip(IpAddr::V6(inner.strip_suffix(']')?.parse().ok()?)),
+                None if host.is_empty() => Host::Any,
+                None => match host.parse::<Ipv4Addr>() {
+                    Ok(ip) => Host::Ip(ip.into()),
+                    Err(_) if is_host_name(host) => Host::Name(host.to_owned()),
+                    Err(_) => return None,
+                },
+            };
+            Some(Self { host, port })
+        });
+        parsed.ok_or_else(|| {
+            ValueError(format!("`{text}` is not an address such as :10060, 127.0.0.1:10060 or [::1]:10060"))
+        })
+    }
+}
+
+/// Letters, digits, `-` and `.`, with a letter somewhere, so that `1.2.3` is a mistake and not a name.
+fn is_host_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Any => write!(f, ":{}", self.port),
+            Host::Ip(ip) => write!(f, "{}", SocketAddr::new(*ip, self.port)),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+/// Path of the metrics page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TelemetryPath(String);
+
+/// Paths with another meaning.
+const RESERVED_PATHS: [&str; 5] = ["/", "/-/healthy", "/-/ready", "/healthz", "/readyz"];
+
+impl TelemetryPath {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for TelemetryPath {
+    fn default() -> Self {
+        Self("/metrics".to_owned())
+    }
+}
+
+impl FromStr for TelemetryPath {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if !text.starts_with('/') {
+            return refuse(format!("`{text}` does not start with `/`"));
+        }
+        if RESERVED_PATHS.contains(&text) {
+            return refuse(format!("`{text}` has another meaning; choose a path such as /metrics"));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#%\"<>".contains(&byte)) {
+            return refuse(format!("`{text}` holds a character that a plain path cannot"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A level (`error` … `trace`) or a list of tracing directives such as `info,synfin::kernel=debug`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// The directives, valid for `EnvFilter`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self("info".to_owned())
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        // A bare word that is no level would pass as a target, and silence everything else.
+        let is_level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word);
+        if let Some(word) = text.split(',').find(|part| !part.contains(['=', '[']) && !is_level(part)) {
+            return refuse(format!("`{word}` is not a level (error, warn, info, debug, trace) or a target=level"));
+        }
+        match tracing_subscriber::EnvFilter::try_new(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => refuse(format!("`{text}` is not a log filter: {error}")),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `ts=… level=… target=… msg="…" key=value`
+    #[default]
+    Logfmt,
+    /// One JSON object a line
+    Json,
+}
+
+/// Which network namespaces are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum NetnsScope {
+    /// The daemon's own network namespace
+    #[default]
+    Host,
+    /// Every network namespace of the machine
+    All,
+}
+
+/// How much of an endpoint the metrics page may name: addresses are personal data in some places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointDetail {
+    /// `192.0.2.1:443`
+    #[default]
+    Full,
+    /// `:443`
+    Port,
+    /// Everything is `other`.
+    None,
+}
+
+/// The least time between two looks at the kernel's socket tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CensusInterval(Duration);
+
+impl CensusInterval {
+    pub const DEFAULT: Self = Self(Duration::from_secs(1));
+
+    pub fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for CensusInterval {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match parse_duration(text)? {
+            gap if gap >= Duration::from_millis(100) && gap <= Duration::from_secs(3600) => Ok(Self(gap)),
+            _ => refuse(format!("`{text}` is not between 100ms and 1h")),
+        }
+    }
+}
+
+/// A length of time as people write it: `250us`, `1.5s`, `1m30s`. Units: ns, us, ms, s, m, h, d; a bare number is refused.
+pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
+    let mistake = || ValueError(format!("`{text}` is not a duration such as 500ms, 10s or 1m30s"));
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return Err(mistake());
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(mistake)?;
+        let number: f64 = rest[..end].parse().map_err(|_| mistake())?;
+        rest = &rest[end..];
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let seconds = match &rest[..end] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return Err(mistake()),
+        };
+        rest = &rest[end..];
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| mistake())?;
+        total = total.checked_add(part).ok_or_else(mistake)?;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+#[path = "value_tests.rs"]
+mod tests;

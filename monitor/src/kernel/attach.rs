@@ -1,0 +1,129 @@
+//! The table of attach points: for each what is tried, best first.
+
+use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, TracePoint};
+use aya::{Btf, Ebpf};
+use synfin_ebpf::abi::names;
+
+/// One way to attach one probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    BtfTracepoint,
+    RawTracepoint,
+    /// Category of the tracepoint. Needs tracefs and a perf event.
+    ClassicTracepoint(&'static str),
+}
+
+impl Way {
+    /// The label value `kind` of `synfin_probe_attached`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::BtfTracepoint => "btf_tracepoint",
+            Self::RawTracepoint => "raw_tracepoint",
+            Self::ClassicTracepoint(_) => "tracepoint",
+        }
+    }
+}
+
+/// One attach point of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// The kernel's name of the tracepoint.
+    pub probe: &'static str,
+    /// Without it there is nothing to watch.
+    pub required: bool,
+    /// Ways with the program for each, best first.
+    pub ways: &'static [(Way, &'static str)],
+    /// What is lost without it.
+    pub gives: &'static str,
+}
+
+pub const POINTS: [Point; 2] = [
+    Point {
+        probe: "inet_sock_set_state",
+        required: true,
+        ways: &[
+            (Way::BtfTracepoint, names::SET_STATE_BTF),
+            (Way::RawTracepoint, names::SET_STATE_RAW),
+            (Way::ClassicTracepoint("sock"), names::SET_STATE_CLASSIC),
+        ],
+        gives: "every state change",
+    },
+    Point {
+        probe: "tcp_retransmit_synack",
+        required: false,
+        ways: &[(Way::BtfTracepoint, names::SYNACK_BTF), (Way::RawTracepoint, names::SYNACK_RAW)],
+        gives: "durations of server handshakes whose SYN-ACK was retransmitted",
+    },
+];
+
+/// What became of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    pub probe: &'static str,
+    /// As in [`Way::label`], or `iterator`.
+    pub kind: &'static str,
+    /// `None`: not tried, since a better way worked.
+    pub result: Option<Result<(), String>>,
+}
+
+/// Tries the ways of `point` in order until one is attached. Gives the name of the attached program, and every attempt.
+pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point) -> (Option<&'static str>, Vec<Attempt>) {
+    let mut attached = None;
+    let attempts = point
+        .ways
+        .iter()
+        .map(|&(way, program)| {
+            let result = attached.is_none().then(|| try_way(ebpf, btf, point.probe, way, program));
+            if let Some(Ok(())) = result {
+                attached = Some(program);
+            }
+            Attempt { probe: point.probe, kind: way.label(), result }
+        })
+        .collect();
+    (attached, attempts)
+}
+
+fn try_way(ebpf: &mut Ebpf, btf: &Btf, probe: &str, way: Way, program: &str) -> Result<(), String> {
+    let Some(program) = ebpf.program_mut(program) else {
+        return Err(format!("the object has no program {program}"));
+    };
+    let attached: Result<(), ProgramError> = (|| match way {
+        Way::BtfTracepoint => {
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.load(probe, btf)?;
+            program.attach().map(drop)
+        }
+        Way::RawTracepoint => {
+            let program: &mut RawTracePoint = program.try_into()?;
+            program.load()?;
+            program.attach(probe).map(drop)
+        }
+        Way::ClassicTracepoint(category) => {
+            let program: &mut TracePoint = program.try_into()?;
+            program.load()?;
+            program.attach(category, probe).map(drop)
+        }
+    })();
+    attached.map_err(|error| {
+        tracing::debug!(probe, program = ?way, "cannot attach: {error}");
+        one_line(&error)
+    })
+}
+
+/// An error with its causes in one line; the verifier's log, which may be long, is left to the debug level.
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = first_line(&error.to_string());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = first_line(&cause.to_string());
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
+}

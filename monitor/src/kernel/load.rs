@@ -1,0 +1,264 @@
+//! Loads the object with this kernel's constants and attaches its probes.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use aya::maps::{PerCpuArray, RingBuf};
+use aya::programs::{Iter, Program};
+use aya::{Btf, Ebpf, EbpfLoader, Endianness};
+use synfin_ebpf::abi::{Counters, names};
+
+use super::attach::{self, Attempt, POINTS};
+use super::{BtfError, CounterReader, NoProbes, OffsetError, RingReader, Types, btf, object, resolve_offsets, sys};
+use crate::aggregate::ProbeStatus;
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// A power of two, at least a page.
+    pub ring_bytes: u32,
+    /// The only namespace to watch, or all.
+    pub netns: Option<u32>,
+    /// Type information of the running kernel.
+    pub btf: PathBuf,
+}
+
+impl LoadOptions {
+    /// The default place of the kernel's type information.
+    pub fn kernel_btf() -> PathBuf {
+        PathBuf::from(btf::KERNEL_BTF)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    NoProbes(#[from] NoProbes),
+    #[error(
+        "cannot read the kernel's type information {path}: {source}; a kernel with CONFIG_DEBUG_INFO_BTF=y is needed"
+    )]
+    BtfUnreadable { path: PathBuf, source: io::Error },
+    #[error("cannot use the kernel's type information {path}: {source}; is it that of the running kernel?")]
+    BtfInvalid { path: PathBuf, source: BtfError },
+    #[error("cannot use the kernel's type information {path}: {source}; this kernel is not supported")]
+    Offsets { path: PathBuf, source: OffsetError },
+    #[error(
+        "cannot create the maps of the probes: {0}; CAP_BPF is needed, and before Linux 5.11 a high RLIMIT_MEMLOCK"
+    )]
+    Maps(String),
+    #[error(
+        "cannot attach to the tracepoint {probe}: {reasons}; CAP_BPF and CAP_PERFMON are needed (`synfin check` tells more)"
+    )]
+    Attach { probe: &'static str, reasons: String },
+    #[error("cannot use the map {name}: {reason}")]
+    Map { name: &'static str, reason: String },
+}
+
+/// The loaded and attached probes. Dropping it detaches them.
+pub struct Probes {
+    ebpf: Ebpf,
+    attempts: Vec<Attempt>,
+    attached: Vec<(&'static str, &'static str, &'static str)>,
+    census_link: Option<OwnedFd>,
+}
+
+/// Loads and attaches all that this kernel allows. The first result holds the probes, the second reads their records.
+pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader), LoadError> {
+    let path = &options.btf;
+    let data = std::fs::read(path).map_err(|source| LoadError::BtfUnreadable { path: path.clone(), source })?;
+    let types = Types::parse(&data).map_err(|source| LoadError::BtfInvalid { path: path.clone(), source })?;
+    let offsets = resolve_offsets(&types).map_err(|source| LoadError::Offsets { path: path.clone(), source })?;
+    let btf = Btf::parse(&data, Endianness::default()).map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
+
+    let wake = WakeUps::for_ring(options.ring_bytes);
+    let (netns, hz) = (options.netns.unwrap_or(0), timer_hz());
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .override_global(names::OFFSETS, &offsets, true)
+        .override_global(names::NETNS, &netns, true)
+        .override_global(names::WAKE_MASK, &wake.mask, true)
+        .override_global(names::WAKE_BYTES, &wake.bytes, true)
+        .override_global(names::HZ, &hz, true)
+        .map_max_entries(names::EVENTS, options.ring_bytes)
+        .load(object::probes()?)
+        .map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
+
+    let ring: RingBuf<_> = take(&mut ebpf, names::EVENTS)?;
+    let ring = RingReader::new(ring, options.ring_bytes as usize)
+        .map_err(|error| LoadError::Map { name: names::EVENTS, reason: error.to_string() })?;
+    let counters: PerCpuArray<_, Counters> = take(&mut ebpf, names::COUNTERS)?;
+
+    let mut probes = Probes { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None };
+    probes.attach_census(&btf);
+    for point in &POINTS {
+        let (program, attempts) = attach::attach(&mut probes.ebpf, &btf, point);
+        let kind = attempts.iter().find(|attempt| attempt.result == Some(Ok(()))).map(|attempt| attempt.kind);
+        if let (Some(program), Some(kind)) = (program, kind) {
+            probes.attached.push((point.probe, kind, program));
+        } else if point.required {
+            return Err(LoadError::Attach { probe: point.probe, reasons: reasons(&attempts) });
+        }
+        probes.attempts.extend(attempts);
+    }
+    Ok((probes, ring, CounterReader::new(counters)))
+}
+
+fn take<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, LoadError> {
+    let map = ebpf.take_map(name).ok_or(LoadError::Map { name, reason: "the object has none of this name".into() })?;
+    M::try_from(map).map_err(|error| LoadError::Map { name, reason: attach::one_line(&error) })
+}
+
+fn reasons(attempts: &[Attempt]) -> String {
+    let failed = attempts.iter().filter_map(|attempt| match &attempt.result {
+        Some(Err(error)) => Some(format!("{}: {error}", attempt.kind)),
+        _ => None,
+    });
+    failed.collect::<Vec<_>>().join("; ")
+}
+
+impl Probes {
+    fn attach_census(&mut self, btf: &Btf) {
+        let result = (|| {
+            let program = self.ebpf.program_mut(names::CENSUS).ok_or("the object has no census program")?;
+            let program: &mut Iter =
+                program.try_into().map_err(|e: aya::programs::ProgramError| attach::one_line(&e))?;
+            program.load("tcp", btf).map_err(|error| attach::one_line(&error))?;
+            let fd = program.fd().map_err(|error| attach::one_line(&error))?;
+            sys::create_iterator_link(fd.as_fd()).map_err(|error| error.to_string())
+        })();
+        let result = result.map(|link| self.census_link = Some(link));
+        if result.is_ok() {
+            self.attached.push(("iter_tcp", "iterator", names::CENSUS));
+        }
+        self.attempts.push(Attempt { probe: "iter_tcp", kind: "iterator", result: Some(result) });
+    }
+
+    /// Every attempt to attach something, in order.
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.attempts
+    }
+
+    /// Whether SYN-ACK retransmissions are seen.
+    pub fn sees_synack_retransmits(&self) -> bool {
+        self.attached.iter().any(|(probe, ..)| *probe == "tcp_retransmit_synack")
+    }
+
+    /// From this link walks are made ([`create_census`]); `None` where the kernel has no such iterator.
+    pub fn census_link(&self) -> Option<io::Result<OwnedFd>> {
+        self.census_link.as_ref().map(OwnedFd::try_clone)
+    }
+
+    /// Detaches the tracepoints; what is in the ring stays there.
+    pub fn detach(&mut self) {
+        for (_, _, name) in &self.attached {
+            let unloaded = match self.ebpf.program_mut(name) {
+                Some(Program::BtfTracePoint(program)) => program.unload(),
+                Some(Program::RawTracePoint(program)) => program.unload(),
+                Some(Program::TracePoint(program)) => program.unload(),
+                _ => Ok(()),
+            };
+            if let Err(error) = unloaded {
+                tracing::warn!(program = name, "cannot detach: {error}");
+            }
+        }
+    }
+
+    /// Attached or not, and the kernel's figures of each, plus the nested runs that it skipped on all probes together.
+    pub fn status(&self) -> (Vec<ProbeStatus>, u64) {
+        let mut missed = 0;
+        let statistics = statistics_enabled();
+        let status = self.attempts.iter().map(|attempt| {
+            let program = self
+                .attached
+                .iter()
+                .find(|(probe, kind, _)| *probe == attempt.probe && *kind == attempt.kind)
+                .and_then(|(_, _, program)| self.ebpf.program(program));
+            let figures = program.and_then(|program| figures(program).ok());
+            missed += figures.map_or(0, |figures| figures.recursion_misses);
+            ProbeStatus {
+                probe: attempt.probe,
+                kind: attempt.kind,
+                attached: attempt.result == Some(Ok(())),
+                runs: figures.filter(|_| statistics).map(|figures| (figures.run_count, figures.run_time_ns)),
+            }
+        });
+        (status.collect(), missed)
+    }
+
+    /// Takes the object out, to read its log.
+    pub fn object_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}
+
+/// A new walk over the socket tables of the calling thread's network namespace: reading the file runs it.
+///
+/// # Errors
+/// Those of the kernel, such as missing rights on kernels before 5.19.
+pub fn create_census(link: BorrowedFd<'_>) -> io::Result<File> {
+    sys::create_iterator(link)
+}
+
+fn figures(program: &Program) -> io::Result<sys::ProgramFigures> {
+    let fd = match program {
+        Program::BtfTracePoint(program) => program.fd(),
+        Program::RawTracePoint(program) => program.fd(),
+        Program::TracePoint(program) => program.fd(),
+        Program::Iter(program) => program.fd(),
+        other => return Err(io::Error::other(format!("no figures for a program of type {:?}", other.prog_type()))),
+    };
+    sys::program_figures(fd.map_err(io::Error::other)?.as_fd())
+}
+
+/// Whether the operator has the kernel count runs and time of programs.
+fn statistics_enabled() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text.trim() == "1")
+}
+
+/// When the kernel side wakes the reader.
+#[derive(Debug, PartialEq, Eq)]
+struct WakeUps {
+    mask: u32,
+    bytes: u32,
+}
+
+impl WakeUps {
+    /// The reader is woken when an eighth of the ring is pending; so that this is seen in time, each CPU looks so often
+    /// that the records between two looks fill a sixteenth of the ring at most.
+    fn for_ring(ring_bytes: u32) -> Self {
+        let largest = synfin_ebpf::abi::record::LARGEST as u32 + 8;
+        let every = (ring_bytes / 16 / largest).clamp(1, 256);
+        Self { mask: (every + 1).next_power_of_two() / 2 - 1, bytes: ring_bytes / 8 }
+    }
+}
+
+/// Timer ticks a second: the coarse clocks advance once a tick (include/linux/jiffies.h, TICK_NSEC).
+fn timer_hz() -> u32 {
+    let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the resolution into our own variable.
+    unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut resolution) };
+    u32::try_from(resolution.tv_nsec).ok().filter(|ns| *ns > 0).map_or(0, |ns| (1_000_000_000 + ns / 2) / ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_rings_are_watched_closely() {
+        let check = |ring_bytes, mask, bytes| assert_eq!(WakeUps::for_ring(ring_bytes), WakeUps { mask, bytes });
+        check(4096, 1, 512);
+        check(1 << 16, 31, 1 << 13);
+        check(8 << 20, 255, 1 << 20);
+    }
+
+    #[test]
+    fn a_tick_is_one_of_the_usual_lengths() {
+        assert!([100, 250, 300, 1000].contains(&timer_hz()), "{}", timer_hz());
+    }
+}

@@ -1,0 +1,15 @@
+//! The edge to the kernel: load the probes, attach them, read the ring, the counters and the census. The only user of aya.
+
+mod attach;
+mod btf;
+mod counters;
+mod load;
+mod object;
+mod ring;
+mod sys;
+
+pub use btf::{BtfError, OffsetError, Types, resolve_offsets};
+pub use counters::CounterReader;
+pub use load::{LoadError, LoadOptions, Probes, create_census, load};
+pub use object::{NoProbes, probes};
+pub use ring::RingReader;

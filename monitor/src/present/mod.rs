@@ -1,0 +1,24 @@
+//! What the daemon says: the metric catalogue (one row a metric) and the pages and the document made from it.
+//!
+//! To add a metric, add a row to the file of its section in `catalogue/`, then run the tests once with
+//! `SYNFIN_BLESS=1` and review what changed in `docs/METRICS.md` and `tests/golden/`.
+
+mod catalogue;
+mod document;
+mod label;
+mod metric;
+mod number;
+mod openmetrics;
+mod page;
+mod text;
+
+pub use catalogue::{CATALOGUE, Section};
+pub use document::document;
+pub use label::label_from_bytes;
+pub use metric::{Build, Kind, Metric, Reading, Samples};
+pub use openmetrics::OPENMETRICS_CONTENT_TYPE;
+pub use page::Page;
+pub use text::TEXT_CONTENT_TYPE;
+
+#[cfg(test)]
+mod golden;

@@ -1,0 +1,253 @@
+//! A live watch: the probes and the core that follows them, driven by one thread. Knows no network server and no runtime.
+
+pub mod clock;
+mod schedule;
+mod waker;
+mod walk;
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::aggregate::Snapshot;
+use crate::core::{Core, CoreOptions, Gauges, Observer};
+use crate::event::KernelTime;
+use crate::host::{CgroupNames, read_own_netns};
+use crate::input::{Input, Walk};
+use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Probes, RingReader};
+
+pub use schedule::Schedule;
+pub use waker::Waker;
+use walk::{WalkUnderWay, Walked, read_host_figures};
+
+/// The ring is looked at so often even when the kernel side does not wake the reader.
+const POLL: Duration = Duration::from_millis(50);
+/// Records taken in one go, so that nothing else waits long: about 5 ms.
+const BATCH: usize = 32_768;
+/// Figures of /proc are read so often.
+const HOST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How to watch.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    pub load: LoadOptions,
+    /// Bound of the connection table.
+    pub max_connections: usize,
+    /// Values of the label `unit` before `other`.
+    pub units: usize,
+    /// The least time between two walks over the socket tables.
+    pub census_interval: Duration,
+}
+
+/// Gets a copy of every input of the core, in order: for trace files.
+pub type Tap = Box<dyn FnMut(&Input<'_>) + Send>;
+
+/// Attached probes, their reader, and the core that makes sense of it all.
+pub struct Session {
+    probes: Probes,
+    ring: RingReader,
+    counters: CounterReader,
+    census_link: Option<OwnedFd>,
+    core: Core,
+    cgroups: CgroupNames,
+    schedule: Schedule,
+    walk: Option<WalkUnderWay>,
+    host_read_at: Option<Instant>,
+    waker: Waker,
+    started_unix_seconds: f64,
+    tap: Option<Tap>,
+}
+
+impl Session {
+    /// Loads, attaches, and takes a first look at the socket tables. From here on every transition is seen.
+    ///
+    /// # Errors
+    /// When the probes cannot be loaded or attached.
+    pub fn open(options: &SessionOptions, waker: Waker, tap: Option<Tap>) -> Result<Self, LoadError> {
+        let (probes, ring, counters) = kernel::load(&options.load)?;
+        let census_link = match probes.census_link() {
+            None => None,
+            Some(link) => Some(link.map_err(|error| LoadError::Map { name: "iter_tcp", reason: error.to_string() })?),
+        };
+        let core = Core::new(&CoreOptions {
+            max_connections: options.max_connections,
+            units: options.units,
+            synack_probe: probes.sees_synack_retransmits(),
+        });
+        Ok(Self {
+            probes,
+            ring,
+            counters,
+            census_link,
+            core,
+            cgroups: CgroupNames::of_this_host(),
+            schedule: Schedule::new(options.census_interval),
+            walk: None,
+            host_read_at: None,
+            waker,
+            started_unix_seconds: clock::unix_now(),
+            tap,
+        })
+    }
+
+    pub fn probes(&self) -> &Probes {
+        &self.probes
+    }
+
+    pub fn probes_mut(&mut self) -> &mut Probes {
+        &mut self.probes
+    }
+
+    /// Whether the populations are known: the first walk is done, or none can be had.
+    pub fn is_ready(&self) -> bool {
+        self.core.walks_done() > 0 || self.census_link.is_none()
+    }
+
+    /// Name of the unit that owns a cgroup.
+    pub fn unit(&mut self, cgroup: crate::event::CgroupId) -> std::sync::Arc<str> {
+        self.cgroups.unit(cgroup, Instant::now())
+    }
+
+    /// Sleeps until there is something to do.
+    pub fn sleep(&self) {
+        self.waker.sleep(self.ring.as_raw_fd(), POLL);
+    }
+
+    /// One round: takes what the ring holds, looks after the census and the figures of the host. Says whether records are left.
+    pub fn work(&mut self, observer: &mut impl Observer) -> bool {
+        let taken = self.drain(BATCH, observer);
+        let now = Instant::now();
+        if self.host_read_at.is_none_or(|at| now.duration_since(at) >= HOST_INTERVAL) {
+            self.host_read_at = Some(now);
+            self.read_host(observer);
+        }
+        if let Some(result) = self.walk.as_ref().and_then(WalkUnderWay::poll) {
+            self.walk = None;
+            self.finish_walk(result, observer);
+        } else if self.walk.is_none() && self.schedule.is_due(now) {
+            self.begin_walk(observer);
+        }
+        taken == BATCH
+    }
+
+    /// Takes what is in the ring at the moment, however much.
+    pub fn drain_all(&mut self, observer: &mut impl Observer) {
+        // While records keep coming this would not end; what was pending at the start is what counts.
+        let mut pending = self.ring.pending_bytes();
+        while pending > 0 {
+            let before = self.ring.pending_bytes();
+            if self.drain(BATCH, observer) == 0 {
+                break;
+            }
+            pending = pending.saturating_sub(before.min(BATCH * 40));
+        }
+    }
+
+    fn drain(&mut self, limit: usize, observer: &mut impl Observer) -> usize {
+        let Self { ring, core, tap, .. } = self;
+        ring.drain(limit, |record| {
+            let input = Input::Record(record);
+            if let Some(tap) = tap {
+                tap(&input);
+            }
+            core.handle(&input, observer);
+        })
+    }
+
+    fn feed(&mut self, input: &Input<'_>, observer: &mut impl Observer) {
+        if let Some(tap) = &mut self.tap {
+            tap(input);
+        }
+        self.core.handle(input, observer);
+    }
+
+    fn read_totals(&mut self, observer: &mut impl Observer) {
+        let (_, probe_missed) = self.probes.status();
+        match self.counters.read() {
+            Ok(counters) => self.feed(&Input::Totals { counters: &counters, probe_missed }, observer),
+            Err(error) => tracing::warn!("cannot read the kernel side's totals: {error}; the last ones stay"),
+        }
+    }
+
+    fn read_host(&mut self, observer: &mut impl Observer) {
+        self.read_totals(observer);
+        self.feed(&Input::Host(read_host_figures()), observer);
+    }
+
+    fn begin_walk(&mut self, observer: &mut impl Observer) {
+        let Some(link) = &self.census_link else {
+            self.schedule.never();
+            return;
+        };
+        let walk = kernel::create_census(link.as_fd()).and_then(|walk| WalkUnderWay::start(walk, self.waker.clone()));
+        self.drain_all(observer);
+        let counters = self.counters.read();
+        match (walk, counters) {
+            (Ok(walk), Ok(counters)) => {
+                self.feed(&Input::WalkBegins { at: clock::kernel_now(), counters: &counters }, observer);
+                self.walk = Some(walk);
+            }
+            (Err(error), _) => self.walk_failed(&error, observer),
+            (_, Err(error)) => self.walk_failed(&error, observer),
+        }
+    }
+
+    fn finish_walk(&mut self, result: std::io::Result<Walked>, observer: &mut impl Observer) {
+        let walked = match result {
+            Ok(walked) => walked,
+            Err(error) => return self.walk_failed(&error, observer),
+        };
+        let counters = match self.counters.read() {
+            Ok(counters) => counters,
+            Err(error) => return self.walk_failed(&error, observer),
+        };
+        self.drain_all(observer);
+        self.schedule.done(Instant::now(), walked.took);
+        let walk = Walk {
+            began: walked.began,
+            ended: walked.ended,
+            counters: &counters,
+            host: walked.host,
+            sockets: &walked.sockets,
+            unix_seconds: walked.unix_seconds,
+        };
+        self.feed(&Input::Walk(walk), observer);
+    }
+
+    fn walk_failed(&mut self, error: &dyn std::fmt::Display, observer: &mut impl Observer) {
+        tracing::warn!("cannot read the kernel's socket tables: {error}; populations go on without this audit");
+        self.schedule.done(Instant::now(), Duration::ZERO);
+        self.feed(&Input::WalkFailed, observer);
+    }
+
+    /// Everything known now: the ring is drained, totals and host figures are read; the socket tables are not walked.
+    pub fn snapshot(&mut self, observer: &mut impl Observer) -> Snapshot {
+        self.drain_all(observer);
+        self.read_host(observer);
+        let (probes, _) = self.probes.status();
+        let now = Instant::now();
+        let cgroups = &mut self.cgroups;
+        self.core.snapshot(
+            Gauges {
+                ring_pending_bytes: self.ring.pending_bytes() as u64,
+                ring_size_bytes: self.ring.size() as u64,
+                probes,
+                started_unix_seconds: self.started_unix_seconds,
+                census_interval_seconds: self.schedule.interval().as_secs_f64(),
+            },
+            &mut |cgroup| cgroups.unit(cgroup, now),
+        )
+    }
+
+    /// Detaches the probes, takes what is left in the ring, and gives the last word of the core.
+    pub fn close(mut self, observer: &mut impl Observer) -> Core {
+        self.probes.detach();
+        self.drain_all(observer);
+        self.read_totals(observer);
+        self.core
+    }
+
+    /// Kernel time and the offset to wall time.
+    pub fn now(&self) -> (KernelTime, i64) {
+        (clock::kernel_now(), clock::wall_offset_ns())
+    }
+}

@@ -1,0 +1,115 @@
+//! Inputs as bytes and back.
+
+use synfin_ebpf::abi::Counters;
+
+use crate::event::KernelTime;
+use crate::input::{HostFigures, Input, Walk};
+
+/// Kinds of frames.
+pub mod kind {
+    pub const RECORD: u32 = 1;
+    pub const TOTALS: u32 = 2;
+    pub const HOST: u32 = 3;
+    pub const WALK_BEGINS: u32 = 4;
+    pub const WALK: u32 = 5;
+    pub const WALK_FAILED: u32 = 6;
+    pub const END: u32 = 7;
+}
+
+/// Appends the payload of `input` to `out` and gives its kind.
+pub fn encode(input: &Input<'_>, out: &mut Vec<u8>) -> u32 {
+    match input {
+        Input::Record(bytes) => {
+            out.extend_from_slice(bytes);
+            kind::RECORD
+        }
+        Input::Totals { counters, probe_missed } => {
+            put(out, *probe_missed);
+            put_counters(out, counters);
+            kind::TOTALS
+        }
+        Input::Host(figures) => {
+            put_host(out, figures);
+            kind::HOST
+        }
+        Input::WalkBegins { at, counters } => {
+            put(out, at.0);
+            put_counters(out, counters);
+            kind::WALK_BEGINS
+        }
+        Input::Walk(walk) => {
+            put(out, walk.began.0);
+            put(out, walk.ended.0);
+            put(out, walk.unix_seconds.to_bits());
+            put_counters(out, walk.counters);
+            put_host(out, &walk.host);
+            out.extend_from_slice(walk.sockets);
+            kind::WALK
+        }
+        Input::WalkFailed => kind::WALK_FAILED,
+    }
+}
+
+/// Calls `handle` with the input that a frame holds; `None` when the payload does not fit its kind.
+pub fn decode<R>(kind: u32, mut payload: &[u8], handle: impl FnOnce(Input<'_>) -> R) -> Option<R> {
+    let from = &mut payload;
+    Some(match kind {
+        kind::RECORD => handle(Input::Record(from)),
+        kind::TOTALS => {
+            let probe_missed = take(from)?;
+            handle(Input::Totals { counters: &take_counters(from)?, probe_missed })
+        }
+        kind::HOST => handle(Input::Host(take_host(from)?)),
+        kind::WALK_BEGINS => {
+            let at = KernelTime(take(from)?);
+            handle(Input::WalkBegins { at, counters: &take_counters(from)? })
+        }
+        kind::WALK => {
+            let (began, ended) = (KernelTime(take(from)?), KernelTime(take(from)?));
+            let unix_seconds = f64::from_bits(take(from)?);
+            let counters = take_counters(from)?;
+            let host = take_host(from)?;
+            handle(Input::Walk(Walk { began, ended, counters: &counters, host, sockets: from, unix_seconds }))
+        }
+        kind::WALK_FAILED => handle(Input::WalkFailed),
+        _ => return None,
+    })
+}
+
+fn put(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn take(from: &mut &[u8]) -> Option<u64> {
+    let (bytes, rest) = from.split_first_chunk::<8>()?;
+    *from = rest;
+    Some(u64::from_le_bytes(*bytes))
+}
+
+fn put_counters(out: &mut Vec<u8>, counters: &Counters) {
+    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups } = counters;
+    for value in transitions.iter().chain([records, ring_full, other_protocol, other_netns, odd_state, wakeups]) {
+        put(out, *value);
+    }
+}
+
+fn take_counters(from: &mut &[u8]) -> Option<Counters> {
+    let mut counters = Counters::ZERO;
+    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups } = &mut counters;
+    for value in transitions.iter_mut().chain([records, ring_full, other_protocol, other_netns, odd_state, wakeups]) {
+        *value = take(from)?;
+    }
+    Some(counters)
+}
+
+/// Figures that may be missing are kept as their value plus one, 0 for none.
+fn put_host(out: &mut Vec<u8>, figures: &HostFigures) {
+    for value in [figures.time_wait, figures.syncookies_received] {
+        put(out, value.map_or(0, |value| value.saturating_add(1)));
+    }
+}
+
+fn take_host(from: &mut &[u8]) -> Option<HostFigures> {
+    let mut optional = || take(from).map(|value| value.checked_sub(1));
+    Some(HostFigures { time_wait: optional()?, syncookies_received: optional()? })
+}

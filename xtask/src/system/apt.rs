@@ -1,0 +1,151 @@
+//! Debian's and Ubuntu's packages: what is installed, what could be, installing it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::{as_root, find_program, is_root};
+use crate::environment;
+use crate::step::{self, Step};
+
+/// Bound of one apt step: a slow mirror and a few hundred MB.
+const APT_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// What apt knows of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// The version on this machine.
+    pub installed: Option<String>,
+    /// The version that would be installed.
+    pub candidate: Option<String>,
+}
+
+/// Whether this machine installs packages through apt.
+pub fn is_present() -> bool {
+    ["apt-get", "apt-cache", "dpkg"].into_iter().all(|name| find_program(name).is_some())
+}
+
+/// What apt's present index says of the named packages, in their order.
+///
+/// # Errors
+/// apt-cache cannot run.
+pub fn read_packages(names: &[&str]) -> Result<Vec<Package>> {
+    let mut command = environment::clean("apt-cache");
+    let text = step::output(command.arg("policy").args(names).env("LC_ALL", "C"))?;
+    Ok(parse_policy(&text, names))
+}
+
+/// Reads the output of `apt-cache policy`; it is silent about names that it never heard of.
+fn parse_policy(text: &str, names: &[&str]) -> Vec<Package> {
+    let version = |line: &str, key: &str| {
+        line.trim().strip_prefix(key).map(str::trim).filter(|version| *version != "(none)").map(str::to_owned)
+    };
+    let package = |name: &&str| {
+        let head = format!("{name}:");
+        let entry = text.lines().skip_while(|line| *line != head).skip(1).take_while(|line| line.starts_with(' '));
+        let (mut installed, mut candidate) = (None, None);
+        for line in entry {
+            installed = installed.or_else(|| version(line, "Installed:"));
+            candidate = candidate.or_else(|| version(line, "Candidate:"));
+        }
+        Package { name: (*name).to_owned(), installed, candidate }
+    };
+    names.iter().map(package).collect()
+}
+
+/// Brings the index of packages up to date. Asks for root.
+///
+/// # Errors
+/// No root, or apt-get fails; names its log.
+pub fn update() -> Result<()> {
+    let mut command = as_root("apt-get")?;
+    command.args(["-q", "update"]);
+    announce_sudo("apt-get update")?;
+    Step { what: "bringing the package index up to date (some seconds)", log: "apt-update", limit: APT_LIMIT }
+        .run(&mut command)
+}
+
+/// Installs what is missing of the named packages; updates the index first when it does not offer all of them.
+///
+/// Never removes a package: a conflict with what the machine's owner installed is an error here.
+///
+/// # Errors
+/// No root, a package that this release does not have, or apt-get fails; names its log.
+pub fn install(names: &[&str], what: &str, log: &str) -> Result<()> {
+    let missing = |packages: Vec<Package>| -> Vec<Package> {
+        packages.into_iter().filter(|package| package.installed.is_none()).collect()
+    };
+    let mut wanted = missing(read_packages(names)?);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    if wanted.iter().any(|package| package.candidate.is_none()) {
+        update()?;
+        wanted = missing(read_packages(names)?);
+    }
+    let absent: Vec<_> = wanted.iter().filter(|package| package.candidate.is_none()).map(|p| p.name.as_str()).collect();
+    if !absent.is_empty() {
+        bail!("apt offers no package {}", absent.join(", "));
+    }
+    let names: Vec<_> = wanted.iter().map(|package| package.name.as_str()).collect();
+    // env(1), because sudo keeps no variables.
+    let mut command = as_root("env")?;
+    command.args([
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-q",
+        "-y",
+        "--no-remove",
+        "--no-install-recommends",
+        "install",
+    ]);
+    command.args(&names);
+    announce_sudo(&format!("apt-get install {}", names.join(" ")))?;
+    Step { what, log, limit: APT_LIMIT }.run(&mut command).with_context(|| format!("installing {}", names.join(" ")))
+}
+
+fn announce_sudo(what: &str) -> Result<()> {
+    if !is_root()? {
+        step::say(&format!("needs root: sudo {what}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = "\
+rustc-web:
+  Installed: (none)
+  Candidate: 1.96.0+dfsg1-1~deb12u2
+  Version table:
+     1.96.0+dfsg1-1~deb12u2 500
+        500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages
+iproute2:
+  Installed: 6.1.0-3
+  Candidate: 6.1.0-3
+  Version table:
+ *** 6.1.0-3 500
+rustc-mozilla:
+  Installed: (none)
+  Candidate: (none)
+  Version table:
+";
+
+    fn check(name: &str, installed: Option<&str>, candidate: Option<&str>) {
+        let expected =
+            Package { name: name.into(), installed: installed.map(Into::into), candidate: candidate.map(Into::into) };
+        assert_eq!(parse_policy(POLICY, &[name]), [expected]);
+    }
+
+    #[test]
+    fn policy_tells_installed_from_installable_from_unknown() {
+        check("rustc-web", None, Some("1.96.0+dfsg1-1~deb12u2"));
+        check("iproute2", Some("6.1.0-3"), Some("6.1.0-3"));
+        check("rustc-mozilla", None, None);
+        check("rustc", None, None);
+    }
+}
