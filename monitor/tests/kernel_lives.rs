@@ -206,3 +206,24 @@ fn sctp_is_not_counted_as_tcp() {
         Ok(_) => check_all(&mut watch, [("SCTP".to_owned(), life)]),
     }
 }
+
+/// The lab's own proof: a wrong expectation, by one transition or by one label, must be noticed.
+#[test]
+fn the_lab_notices_a_wrong_expectation() {
+    let mut watch = Watch::start(&[]);
+    let mut check = |name: &str, wrong: Expect, source: &str| {
+        let lines = watch.play(|netns| {
+            netns.run(|| connect_fails(Family::V4.loopback(1, 4001), libc::ECONNREFUSED));
+            wrong.clone()
+        });
+        assert!(lines.iter().any(|line| line.starts_with(source)), "{name} was not noticed by the {source}: {lines:?}");
+    };
+    let right = || Expect::nothing().failed(NO_CONNECTION, "refused");
+    check("a transition too many", right().transitions("close listen"), "kernel");
+    check("a transition too few", Expect::nothing(), "kernel");
+    if !lab::watch::witness_only() {
+        check("a transition too many", right().transitions("close listen"), "daemon");
+        check("another reason", Expect::nothing().failed(NO_CONNECTION, "timeout"), "daemon");
+        check("a retransmission too many", right().retransmits(Role::Client, 1), "daemon");
+    }
+}
