@@ -1,6 +1,7 @@
 //! A live watch: the probes and the core that follows them, driven by one thread. Knows no network server and no runtime.
 
 pub mod clock;
+pub mod foreground;
 mod schedule;
 mod waker;
 mod walk;
@@ -10,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use crate::aggregate::Snapshot;
 use crate::core::{Core, CoreOptions, Gauges, Observer};
-use crate::event::KernelTime;
 use crate::host::CgroupNames;
 use crate::input::{Input, Walk};
 use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Probes, RingReader};
@@ -182,7 +182,10 @@ impl Session {
     /// A cgroup may be gone when its name is asked for.
     fn name_new_cgroups(&mut self, now: Instant) {
         for cgroup in self.core.take_new_cgroups() {
-            self.cgroups.unit(cgroup, now);
+            let name = self.cgroups.unit(cgroup, now);
+            if let Some(tap) = &mut self.tap {
+                tap(&Input::Unit { cgroup, name: &name });
+            }
         }
     }
 
@@ -258,10 +261,5 @@ impl Session {
         self.drain_all(observer);
         self.read_totals(observer);
         self.core
-    }
-
-    /// Kernel time and the offset to wall time.
-    pub fn now(&self) -> (KernelTime, i64) {
-        (clock::kernel_now(), clock::wall_offset_ns())
     }
 }
