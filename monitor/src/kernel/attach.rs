@@ -7,19 +7,21 @@ use synfin_ebpf::abi::names;
 /// One way to attach one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    BtfTracepoint,
-    RawTracepoint,
-    /// Category of the tracepoint. Needs tracefs and a perf event.
-    ClassicTracepoint(&'static str),
+    /// A raw tracepoint with typed arguments.
+    Btf,
+    /// A raw tracepoint.
+    Raw,
+    /// A tracepoint of this category. Needs tracefs and a perf event.
+    Classic(&'static str),
 }
 
 impl Way {
     /// The label value `kind` of `synfin_probe_attached`.
     pub fn label(self) -> &'static str {
         match self {
-            Self::BtfTracepoint => "btf_tracepoint",
-            Self::RawTracepoint => "raw_tracepoint",
-            Self::ClassicTracepoint(_) => "tracepoint",
+            Self::Btf => "btf_tracepoint",
+            Self::Raw => "raw_tracepoint",
+            Self::Classic(_) => "tracepoint",
         }
     }
 }
@@ -42,16 +44,16 @@ pub const POINTS: [Point; 2] = [
         probe: "inet_sock_set_state",
         required: true,
         ways: &[
-            (Way::BtfTracepoint, names::SET_STATE_BTF),
-            (Way::RawTracepoint, names::SET_STATE_RAW),
-            (Way::ClassicTracepoint("sock"), names::SET_STATE_CLASSIC),
+            (Way::Btf, names::SET_STATE_BTF),
+            (Way::Raw, names::SET_STATE_RAW),
+            (Way::Classic("sock"), names::SET_STATE_CLASSIC),
         ],
         gives: "every state change",
     },
     Point {
         probe: "tcp_retransmit_synack",
         required: false,
-        ways: &[(Way::BtfTracepoint, names::SYNACK_BTF), (Way::RawTracepoint, names::SYNACK_RAW)],
+        ways: &[(Way::Btf, names::SYNACK_BTF), (Way::Raw, names::SYNACK_RAW)],
         gives: "durations of server handshakes whose SYN-ACK was retransmitted",
     },
 ];
@@ -99,17 +101,17 @@ fn try_way(ebpf: &mut Ebpf, btf: &Btf, probe: &str, way: Way, programs: &[&str])
 
 fn load(program: &mut Program, btf: &Btf, probe: &str, way: Way) -> Result<(), ProgramError> {
     match way {
-        Way::BtfTracepoint => <&mut BtfTracePoint>::try_from(program)?.load(probe, btf),
-        Way::RawTracepoint => <&mut RawTracePoint>::try_from(program)?.load(),
-        Way::ClassicTracepoint(_) => <&mut TracePoint>::try_from(program)?.load(),
+        Way::Btf => <&mut BtfTracePoint>::try_from(program)?.load(probe, btf),
+        Way::Raw => <&mut RawTracePoint>::try_from(program)?.load(),
+        Way::Classic(_) => <&mut TracePoint>::try_from(program)?.load(),
     }
 }
 
 fn attach_loaded(program: &mut Program, _btf: &Btf, probe: &str, way: Way) -> Result<(), ProgramError> {
     match way {
-        Way::BtfTracepoint => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
-        Way::RawTracepoint => <&mut RawTracePoint>::try_from(program)?.attach(probe).map(drop),
-        Way::ClassicTracepoint(category) => <&mut TracePoint>::try_from(program)?.attach(category, probe).map(drop),
+        Way::Btf => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
+        Way::Raw => <&mut RawTracePoint>::try_from(program)?.attach(probe).map(drop),
+        Way::Classic(category) => <&mut TracePoint>::try_from(program)?.attach(category, probe).map(drop),
     }
 }
 
