@@ -4,22 +4,25 @@ use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf};
 use synfin_ebpf::abi::names;
 
-/// One way to attach one probe.
+/// One way to attach a tracepoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     BtfTracepoint,
     RawTracepoint,
-    /// Category of the tracepoint. Needs tracefs and a perf event.
-    ClassicTracepoint(&'static str),
+    /// Needs tracefs and a perf event.
+    ClassicTracepoint,
 }
 
 impl Way {
+    /// Best first.
+    pub const ALL: [Self; 3] = [Self::BtfTracepoint, Self::RawTracepoint, Self::ClassicTracepoint];
+
     /// The label value `kind` of `synfin_probe_attached`.
     pub fn label(self) -> &'static str {
         match self {
             Self::BtfTracepoint => "btf_tracepoint",
             Self::RawTracepoint => "raw_tracepoint",
-            Self::ClassicTracepoint(_) => "tracepoint",
+            Self::ClassicTracepoint => "tracepoint",
         }
     }
 }
@@ -29,6 +32,8 @@ impl Way {
 pub struct Point {
     /// The kernel's name of the tracepoint.
     pub probe: &'static str,
+    /// Its folder under `events/` of tracefs.
+    pub category: &'static str,
     /// Without it there is nothing to watch.
     pub required: bool,
     /// Ways with the program for each, best first.
@@ -40,16 +45,18 @@ pub struct Point {
 pub const POINTS: [Point; 2] = [
     Point {
         probe: "inet_sock_set_state",
+        category: "sock",
         required: true,
         ways: &[
             (Way::BtfTracepoint, names::SET_STATE_BTF),
             (Way::RawTracepoint, names::SET_STATE_RAW),
-            (Way::ClassicTracepoint("sock"), names::SET_STATE_CLASSIC),
+            (Way::ClassicTracepoint, names::SET_STATE_CLASSIC),
         ],
         gives: "every state change",
     },
     Point {
         probe: "tcp_retransmit_synack",
+        category: "tcp",
         required: false,
         ways: &[(Way::BtfTracepoint, names::SYNACK_BTF), (Way::RawTracepoint, names::SYNACK_RAW)],
         gives: "durations of server handshakes whose SYN-ACK was retransmitted",
@@ -62,18 +69,20 @@ pub struct Attempt {
     pub probe: &'static str,
     /// As in [`Way::label`], or `iterator`.
     pub kind: &'static str,
-    /// `None`: not tried, since a better way worked.
+    /// `None`: not tried, since a better way worked or another was asked for.
     pub result: Option<Result<(), String>>,
 }
 
-/// Tries the ways of `point` in order until one is attached. Gives the name of the attached program, and every attempt.
-pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point) -> (Option<&'static str>, Vec<Attempt>) {
+/// Tries the ways of `point` in order until one is attached; with `only`, that one alone. Gives the name of the attached
+/// program, and every attempt.
+pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point, only: Option<Way>) -> (Option<&'static str>, Vec<Attempt>) {
     let mut attached = None;
     let attempts = point
         .ways
         .iter()
         .map(|&(way, program)| {
-            let result = attached.is_none().then(|| try_way(ebpf, btf, point.probe, way, program));
+            let wanted = attached.is_none() && only.is_none_or(|only| only == way);
+            let result = wanted.then(|| try_way(ebpf, btf, point, way, program));
             if let Some(Ok(())) = result {
                 attached = Some(program);
             }
@@ -83,7 +92,8 @@ pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point) -> (Option<&'static str
     (attached, attempts)
 }
 
-fn try_way(ebpf: &mut Ebpf, btf: &Btf, probe: &str, way: Way, program: &str) -> Result<(), String> {
+fn try_way(ebpf: &mut Ebpf, btf: &Btf, point: &Point, way: Way, program: &str) -> Result<(), String> {
+    let probe = point.probe;
     let Some(program) = ebpf.program_mut(program) else {
         return Err(format!("the object has no program {program}"));
     };
@@ -98,10 +108,10 @@ fn try_way(ebpf: &mut Ebpf, btf: &Btf, probe: &str, way: Way, program: &str) -> 
             program.load()?;
             program.attach(probe).map(drop)
         }
-        Way::ClassicTracepoint(category) => {
+        Way::ClassicTracepoint => {
             let program: &mut TracePoint = program.try_into()?;
             program.load()?;
-            program.attach(category, probe).map(drop)
+            program.attach(point.category, probe).map(drop)
         }
     })();
     attached.map_err(|error| {

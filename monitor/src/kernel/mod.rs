@@ -8,6 +8,7 @@ mod object;
 mod ring;
 mod sys;
 
+pub use attach::{Attempt, Way};
 pub use btf::{BtfError, OffsetError, Types, resolve_offsets};
 pub use counters::CounterReader;
 pub use load::{LoadError, LoadOptions, Probes, create_census, load};
