@@ -13,6 +13,27 @@ pub const fn record_kind(newstate: u8) -> u8 {
     }
 }
 
+/// Which of the two programs of a kind handles a transition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Changes that a system call makes. A softirq may interrupt the program that handles them.
+    Process,
+    /// Changes that arriving packets and timers make, nearly always in softirq context, which no other softirq interrupts.
+    Softirq,
+}
+
+/// The kernel does not run a program that is running already on the same CPU: a softirq that interrupts it goes unseen.
+/// So the transitions that can be interrupted and those that can interrupt belong to two programs, and each of them
+/// leaves the other's at once.
+#[inline(always)]
+pub const fn share(oldstate: u32, newstate: u32) -> Share {
+    match newstate as u8 {
+        state::SYN_SENT | state::LISTEN | state::FIN_WAIT1 | state::LAST_ACK => Share::Process,
+        state::CLOSE if oldstate == state::LISTEN as u32 => Share::Process,
+        _ => Share::Softirq,
+    }
+}
+
 /// Place of a transition in `Counters::transitions`; `None` when a number is outside the table.
 #[inline(always)]
 pub const fn slot(oldstate: u32, newstate: u32) -> Option<usize> {
@@ -111,6 +132,19 @@ mod tests {
         for newstate in [state::SYN_RECV, state::FIN_WAIT1, state::FIN_WAIT2, state::CLOSE_WAIT, state::CLOSING] {
             check(newstate, kind::STEP);
         }
+    }
+
+    #[test]
+    fn system_calls_and_packets_are_told_apart() {
+        let check = |old, new, expected| assert_eq!(share(u32::from(old), u32::from(new)), expected, "{old} to {new}");
+        check(state::CLOSE, state::SYN_SENT, Share::Process);
+        check(state::CLOSE, state::LISTEN, Share::Process);
+        check(state::LISTEN, state::CLOSE, Share::Process);
+        check(state::ESTABLISHED, state::FIN_WAIT1, Share::Process);
+        check(state::CLOSE_WAIT, state::LAST_ACK, Share::Process);
+        check(state::SYN_SENT, state::ESTABLISHED, Share::Softirq);
+        check(state::LISTEN, state::SYN_RECV, Share::Softirq);
+        check(state::LAST_ACK, state::CLOSE, Share::Softirq);
     }
 
     #[test]

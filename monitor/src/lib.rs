@@ -5,14 +5,19 @@
 
 pub mod aggregate;
 pub mod census;
+pub mod cli;
 pub mod config;
+pub mod core;
+pub mod daemon;
 pub mod decode;
 pub mod event;
 pub mod host;
+pub mod http;
 pub mod input;
 pub mod kernel;
 pub mod lifecycle;
 pub mod logging;
 pub mod present;
 pub mod privilege;
+pub mod session;
 pub mod trace;

@@ -3,12 +3,12 @@
 pub const EVENTS: &str = "EVENTS";
 pub const COUNTERS: &str = "COUNTERS";
 
-/// Programs. The three of a kind have one body and differ in how they are attached.
-pub const SET_STATE_BTF: &str = "inet_sock_set_state";
-pub const SET_STATE_RAW: &str = "inet_sock_set_state_raw";
-pub const SET_STATE_CLASSIC: &str = "inet_sock_set_state_classic";
-pub const SYNACK_BTF: &str = "tcp_retransmit_synack";
-pub const SYNACK_RAW: &str = "tcp_retransmit_synack_raw";
+/// Programs, by attach point and way. Those of one way are attached together and share the work.
+pub const SET_STATE_BTF: &[&str] = &["inet_sock_set_state_softirq", "inet_sock_set_state"];
+pub const SET_STATE_RAW: &[&str] = &["inet_sock_set_state_raw_softirq", "inet_sock_set_state_raw"];
+pub const SET_STATE_CLASSIC: &[&str] = &["inet_sock_set_state_classic"];
+pub const SYNACK_BTF: &[&str] = &["tcp_retransmit_synack"];
+pub const SYNACK_RAW: &[&str] = &["tcp_retransmit_synack_raw"];
 pub const CENSUS: &str = "iter_tcp";
 
 /// Globals, written by the daemon before the load.

@@ -14,7 +14,7 @@ use synfin_ebpf::{
         Counters, End, Header, IPPROTO_TCP, Open, Start, Step,
         record::{kind, open_flag},
     },
-    decide,
+    decide::{self, Share},
 };
 
 use crate::{
@@ -26,30 +26,32 @@ use crate::{
 /// The usual attachment: the socket is typed, its fields are plain loads.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let (sk, old, new) = (ctx.arg::<*const u8>(0), ctx.arg::<i32>(1), ctx.arg::<i32>(2));
-    // SAFETY: the first argument is a `struct sock` that the verifier knows as such.
-    let sock = unsafe { Sock::<Direct>::new(sk) };
-    if sock.protocol() != IPPROTO_TCP {
-        count_other_protocol();
-        return 0;
-    }
-    // SAFETY: the helper takes any socket and gives its `tcp_sock`, or null when it is none.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
-    if !tcp.is_null() {
-        // SAFETY: a typed pointer, not null.
-        on_transition(&ctx, sk, &unsafe { Sock::<Direct>::new(tcp.cast()) }, old as u32, new as u32);
-    }
+    typed(&ctx, Share::Process);
+    0
+}
+
+/// Its other half, see [`decide::share`].
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state_softirq(ctx: BtfTracePointContext) -> i32 {
+    typed(&ctx, Share::Softirq);
     0
 }
 
 /// For kernels that refuse the typed attachment.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 fn inet_sock_set_state_raw(ctx: RawTracePointContext) -> i32 {
-    untyped(&ctx, ctx.arg::<*const u8>(0), ctx.arg::<i32>(1) as u32, ctx.arg::<i32>(2) as u32);
+    raw(&ctx, Share::Process);
     0
 }
 
-/// Where not even raw tracepoints are to be had. Needs tracefs and a perf event.
+/// Its other half.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+fn inet_sock_set_state_raw_softirq(ctx: RawTracePointContext) -> i32 {
+    raw(&ctx, Share::Softirq);
+    0
+}
+
+/// Where not even raw tracepoints are to be had. Needs tracefs and a perf event. One program: here any nested run is lost.
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
 fn inet_sock_set_state_classic(ctx: TracePointContext) -> u32 {
     // The record starts with eight common bytes, then `const void *skaddr; int oldstate; int newstate;`.
@@ -62,12 +64,38 @@ fn inet_sock_set_state_classic(ctx: TracePointContext) -> u32 {
 }
 
 #[inline(always)]
+fn typed(ctx: &BtfTracePointContext, share: Share) {
+    let (sk, old, new) = (ctx.arg::<*const u8>(0), ctx.arg::<i32>(1) as u32, ctx.arg::<i32>(2) as u32);
+    if decide::share(old, new) != share {
+        return;
+    }
+    // SAFETY: the first argument is a `struct sock` that the verifier knows as such.
+    let sock = unsafe { Sock::<Direct>::new(sk) };
+    if sock.protocol() != IPPROTO_TCP {
+        return count_other_protocol();
+    }
+    // SAFETY: the helper takes any socket and gives its `tcp_sock`, or null when it is none.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
+    if !tcp.is_null() {
+        // SAFETY: a typed pointer, not null.
+        on_transition(ctx, sk, &unsafe { Sock::<Direct>::new(tcp.cast()) }, old, new);
+    }
+}
+
+#[inline(always)]
+fn raw(ctx: &RawTracePointContext, share: Share) {
+    let (sk, old, new) = (ctx.arg::<*const u8>(0), ctx.arg::<i32>(1) as u32, ctx.arg::<i32>(2) as u32);
+    if decide::share(old, new) == share {
+        untyped(ctx, sk, old, new);
+    }
+}
+
+#[inline(always)]
 fn untyped<C: EbpfContext>(ctx: &C, sk: *const u8, old: u32, new: u32) {
     // SAFETY: the tracepoint hands over a socket; the reads go through the checking helper.
     let sock = unsafe { Sock::<Probe>::new(sk) };
     if sock.protocol() != IPPROTO_TCP {
-        count_other_protocol();
-        return;
+        return count_other_protocol();
     }
     on_transition(ctx, sk, &sock, old, new);
 }

@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub other_protocol_transitions: u64,
     /// Outside the watched namespace.
     pub other_netns_transitions: u64,
+    /// Pairs of states that no known kernel makes.
+    pub odd_transitions: u64,
 
     pub opened: PerRole<u64>,
     pub closed: PerRole<[u64; Close::COUNT]>,

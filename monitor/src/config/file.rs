@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::ConfigError;
+use super::listen::ListenAddress;
 use super::value::{
-    CensusInterval, EndpointDetail, ListenAddress, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes,
-    TelemetryPath,
+    CensusInterval, EndpointDetail, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes, TelemetryPath,
 };
 
 /// `synfin.toml`, before it meets flags and defaults.

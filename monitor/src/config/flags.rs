@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::value::{ListenAddress, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes, TelemetryPath};
+use super::listen::ListenAddress;
+use super::value::{LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes, TelemetryPath};
 
 /// All flags that override a key of the file.
 #[derive(Args, Clone, Debug, Default, PartialEq)]

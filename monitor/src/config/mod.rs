@@ -3,21 +3,25 @@
 //! Flags win over the file, the file over the defaults. Values are checked where they are parsed, by one `FromStr` each,
 //! so a flag and a key of the file accept the same text and refuse it with the same words.
 
+mod duration;
 mod error;
 mod file;
 mod flags;
+mod listen;
 mod reload;
 mod settings;
 mod value;
 
+pub use duration::parse_duration;
 pub use error::ConfigError;
 pub use file::{RawFile, parse_file};
 pub use flags::{CommonFlags, Flags, KernelFlags, TrackerFlags, WebFlags};
+pub use listen::{Host, ListenAddress};
 pub use reload::{Change, Reload};
 pub use settings::{Census, Kernel, Log, Metrics, Settings, Tracker, Web, resolve};
 pub use value::{
-    CensusInterval, EndpointDetail, Host, ListenAddress, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes,
-    TelemetryPath, ValueError, parse_duration,
+    CensusInterval, EndpointDetail, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes, TelemetryPath,
+    ValueError,
 };
 
 use std::io::ErrorKind;
@@ -29,6 +33,8 @@ pub const DEFAULT_PORT: u16 = 10060;
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/synfin/synfin.toml";
 /// TLS and users of the metrics page; used when it exists, unless `--web.config.file` names another.
 pub const DEFAULT_WEB_CONFIG_FILE: &str = "/etc/synfin/web.yml";
+/// Where the running daemon answers `synfin diagnose` and `synfin top`.
+pub const DEFAULT_SOCKET: &str = "/run/synfin/synfin.sock";
 
 /// Reads the configuration file and resolves it with the flags.
 ///
@@ -41,7 +47,7 @@ pub fn load(flags: &Flags) -> Result<Settings, ConfigError> {
     let (file, read_from) = match std::fs::read_to_string(&path) {
         Ok(text) => (parse_file(&path, &text)?, Some(path)),
         Err(error) if error.kind() == ErrorKind::NotFound && !must_exist => (RawFile::default(), None),
-        Err(source) => return Err(ConfigError::Unreadable { path, source }),
+        Err(cause) => return Err(ConfigError::Unreadable { path, cause }),
     };
     Ok(resolve(flags, file, read_from, Path::new(DEFAULT_WEB_CONFIG_FILE).exists()))
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::flags::Flags;
+use super::listen::{Host, ListenAddress};
 use super::value::{
-    CensusInterval, EndpointDetail, Host, ListenAddress, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes,
-    TelemetryPath,
+    CensusInterval, EndpointDetail, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes, TelemetryPath,
 };
 use super::{DEFAULT_PORT, DEFAULT_WEB_CONFIG_FILE, RawFile};
 

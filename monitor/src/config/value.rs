@@ -1,16 +1,18 @@
 //! The values that flags and file share: parsed and checked in one place, whoever wrote them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use super::duration::parse_duration;
+use super::listen::ListenAddress;
+
 /// Why a value was refused. Says the value, not the key: flag or file put that in front.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ValueError(String);
+pub struct ValueError(pub(super) String);
 
 fn refuse<T>(message: String) -> Result<T, ValueError> {
     Err(ValueError(message))
@@ -115,71 +117,6 @@ impl FromStr for MaxConnections {
         match text.parse() {
             Ok(number @ 1..=Self::LARGEST) => Ok(Self(number)),
             Ok(_) | Err(_) => refuse(format!("{text} is not between 1 and {}", Self::LARGEST)),
-        }
-    }
-}
-
-/// Where the metrics page listens, in the exporters' notation: `:10060`, `127.0.0.1:10060`, `[::1]:10060`, `localhost:10060`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenAddress {
-    pub host: Host,
-    pub port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
-    /// Every address, both families.
-    Any,
-    Ip(IpAddr),
-    Name(String),
-}
-
-impl ListenAddress {
-    /// The addresses to try, best first: listening on the first that works is enough.
-    pub fn candidates(&self) -> std::io::Result<Vec<SocketAddr>> {
-        Ok(match &self.host {
-            // Without IPv6 the dual-stack wildcard cannot be bound.
-            Host::Any => vec![(Ipv6Addr::UNSPECIFIED, self.port).into(), (Ipv4Addr::UNSPECIFIED, self.port).into()],
-            Host::Ip(ip) => vec![(*ip, self.port).into()],
-            Host::Name(name) => (name.as_str(), self.port).to_socket_addrs()?.collect(),
-        })
-    }
-}
-
-impl FromStr for ListenAddress {
-    type Err = ValueError;
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let parsed = text.rsplit_once(':').and_then(|(host, port)| {
-            let port = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?;
-            let host = match host.strip_prefix('[') {
-                Some(inner) => Host::Ip(IpAddr::V6(inner.strip_suffix(']')?.parse().ok()?)),
-                None if host.is_empty() => Host::Any,
-                None => match host.parse::<Ipv4Addr>() {
-                    Ok(ip) => Host::Ip(ip.into()),
-                    Err(_) if is_host_name(host) => Host::Name(host.to_owned()),
-                    Err(_) => return None,
-                },
-            };
-            Some(Self { host, port })
-        });
-        parsed.ok_or_else(|| {
-            ValueError(format!("`{text}` is not an address such as :10060, 127.0.0.1:10060 or [::1]:10060"))
-        })
-    }
-}
-
-/// Letters, digits, `-` and `.`, with a letter somewhere, so that `1.2.3` is a mistake and not a name.
-fn is_host_name(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Any => write!(f, ":{}", self.port),
-            Host::Ip(ip) => write!(f, "{}", SocketAddr::new(*ip, self.port)),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
         }
     }
 }
@@ -305,36 +242,6 @@ impl FromStr for CensusInterval {
             _ => refuse(format!("`{text}` is not between 100ms and 1h")),
         }
     }
-}
-
-/// A length of time as people write it: `250us`, `1.5s`, `1m30s`. Units: ns, us, ms, s, m, h, d; a bare number is refused.
-pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
-    let mistake = || ValueError(format!("`{text}` is not a duration such as 500ms, 10s or 1m30s"));
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    if rest.is_empty() {
-        return Err(mistake());
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(mistake)?;
-        let number: f64 = rest[..end].parse().map_err(|_| mistake())?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let seconds = match &rest[..end] {
-            "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            "d" => 86_400.0,
-            _ => return Err(mistake()),
-        };
-        rest = &rest[end..];
-        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| mistake())?;
-        total = total.checked_add(part).ok_or_else(mistake)?;
-    }
-    Ok(total)
 }
 
 #[cfg(test)]

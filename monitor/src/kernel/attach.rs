@@ -1,6 +1,6 @@
 //! The table of attach points: for each what is tried, best first.
 
-use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, TracePoint};
+use aya::programs::{BtfTracePoint, Program, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf};
 use synfin_ebpf::abi::names;
 
@@ -36,8 +36,8 @@ pub struct Point {
     pub category: &'static str,
     /// Without it there is nothing to watch.
     pub required: bool,
-    /// Ways with the program for each, best first.
-    pub ways: &'static [(Way, &'static str)],
+    /// Ways with the programs for each, best first.
+    pub ways: &'static [(Way, &'static [&'static str])],
     /// What is lost without it.
     pub gives: &'static str,
 }
@@ -73,18 +73,18 @@ pub struct Attempt {
     pub result: Option<Result<(), String>>,
 }
 
-/// Tries the ways of `point` in order until one is attached; with `only`, that one alone. Gives the name of the attached
-/// program, and every attempt.
-pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point, only: Option<Way>) -> (Option<&'static str>, Vec<Attempt>) {
-    let mut attached = None;
+/// Tries the ways of `point` in order until one is attached; with `only`, that one alone. Gives the names of the attached
+/// programs, and every attempt.
+pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point, only: Option<Way>) -> (&'static [&'static str], Vec<Attempt>) {
+    let mut attached: &[&str] = &[];
     let attempts = point
         .ways
         .iter()
-        .map(|&(way, program)| {
-            let wanted = attached.is_none() && only.is_none_or(|only| only == way);
-            let result = wanted.then(|| try_way(ebpf, btf, point, way, program));
+        .map(|&(way, programs)| {
+            let wanted = attached.is_empty() && only.is_none_or(|only| only == way);
+            let result = wanted.then(|| try_way(ebpf, btf, point, way, programs));
             if let Some(Ok(())) = result {
-                attached = Some(program);
+                attached = programs;
             }
             Attempt { probe: point.probe, kind: way.label(), result }
         })
@@ -92,32 +92,34 @@ pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point, only: Option<Way>) -> (
     (attached, attempts)
 }
 
-fn try_way(ebpf: &mut Ebpf, btf: &Btf, point: &Point, way: Way, program: &str) -> Result<(), String> {
-    let probe = point.probe;
-    let Some(program) = ebpf.program_mut(program) else {
-        return Err(format!("the object has no program {program}"));
-    };
-    let attached: Result<(), ProgramError> = (|| match way {
-        Way::BtfTracepoint => {
-            let program: &mut BtfTracePoint = program.try_into()?;
-            program.load(probe, btf)?;
-            program.attach().map(drop)
+/// Loads all programs before it attaches the first, so that they start together.
+fn try_way(ebpf: &mut Ebpf, btf: &Btf, point: &Point, way: Way, programs: &[&str]) -> Result<(), String> {
+    for step in [load, attach_loaded] {
+        for name in programs {
+            let program = ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
+            step(program, btf, point, way).map_err(|error| {
+                tracing::debug!(probe = point.probe, program = name, "cannot attach: {error}");
+                one_line(&error)
+            })?;
         }
-        Way::RawTracepoint => {
-            let program: &mut RawTracePoint = program.try_into()?;
-            program.load()?;
-            program.attach(probe).map(drop)
-        }
-        Way::ClassicTracepoint => {
-            let program: &mut TracePoint = program.try_into()?;
-            program.load()?;
-            program.attach(point.category, probe).map(drop)
-        }
-    })();
-    attached.map_err(|error| {
-        tracing::debug!(probe, program = ?way, "cannot attach: {error}");
-        one_line(&error)
-    })
+    }
+    Ok(())
+}
+
+fn load(program: &mut Program, btf: &Btf, point: &Point, way: Way) -> Result<(), ProgramError> {
+    match way {
+        Way::BtfTracepoint => <&mut BtfTracePoint>::try_from(program)?.load(point.probe, btf),
+        Way::RawTracepoint => <&mut RawTracePoint>::try_from(program)?.load(),
+        Way::ClassicTracepoint => <&mut TracePoint>::try_from(program)?.load(),
+    }
+}
+
+fn attach_loaded(program: &mut Program, _btf: &Btf, point: &Point, way: Way) -> Result<(), ProgramError> {
+    match way {
+        Way::BtfTracepoint => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
+        Way::RawTracepoint => <&mut RawTracePoint>::try_from(program)?.attach(point.probe).map(drop),
+        Way::ClassicTracepoint => <&mut TracePoint>::try_from(program)?.attach(point.category, point.probe).map(drop),
+    }
 }
 
 /// An error with its causes in one line; the verifier's log, which may be long, is left to the debug level.

@@ -62,8 +62,15 @@ pub enum LoadError {
 pub struct Probes {
     ebpf: Ebpf,
     attempts: Vec<Attempt>,
-    attached: Vec<(&'static str, &'static str, &'static str)>,
+    attached: Vec<Attached>,
     census_link: Option<OwnedFd>,
+}
+
+/// An attached probe with its programs.
+struct Attached {
+    probe: &'static str,
+    kind: &'static str,
+    programs: &'static [&'static str],
 }
 
 /// Loads and attaches all that this kernel allows. The first result holds the probes, the second reads their records.
@@ -95,10 +102,10 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
     let mut probes = Probes { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None };
     probes.attach_census(&btf);
     for point in &POINTS {
-        let (program, attempts) = attach::attach(&mut probes.ebpf, &btf, point, options.only);
+        let (programs, attempts) = attach::attach(&mut probes.ebpf, &btf, point, options.only);
         let kind = attempts.iter().find(|attempt| attempt.result == Some(Ok(()))).map(|attempt| attempt.kind);
-        if let (Some(program), Some(kind)) = (program, kind) {
-            probes.attached.push((point.probe, kind, program));
+        if let Some(kind) = kind {
+            probes.attached.push(Attached { probe: point.probe, kind, programs });
         } else if point.required {
             return Err(LoadError::Attach { probe: point.probe, reasons: reasons(&attempts) });
         }
@@ -135,7 +142,7 @@ impl Probes {
         })();
         let result = result.map(|link| self.census_link = Some(link));
         if result.is_ok() {
-            self.attached.push(("iter_tcp", "iterator", names::CENSUS));
+            self.attached.push(Attached { probe: "iter_tcp", kind: "iterator", programs: &[names::CENSUS] });
         }
         self.attempts.push(Attempt { probe: "iter_tcp", kind: "iterator", result: Some(result) });
     }
@@ -147,7 +154,7 @@ impl Probes {
 
     /// Whether SYN-ACK retransmissions are seen.
     pub fn sees_synack_retransmits(&self) -> bool {
-        self.attached.iter().any(|(probe, ..)| *probe == "tcp_retransmit_synack")
+        self.attached.iter().any(|attached| attached.probe == "tcp_retransmit_synack")
     }
 
     /// From this link walks are made ([`create_census`]); `None` where the kernel has no such iterator.
@@ -157,7 +164,7 @@ impl Probes {
 
     /// Detaches the tracepoints; what is in the ring stays there.
     pub fn detach(&mut self) {
-        for (_, _, name) in &self.attached {
+        for name in self.attached.iter().flat_map(|attached| attached.programs) {
             let unloaded = match self.ebpf.program_mut(name) {
                 Some(Program::BtfTracePoint(program)) => program.unload(),
                 Some(Program::RawTracePoint(program)) => program.unload(),
@@ -170,23 +177,35 @@ impl Probes {
         }
     }
 
+    /// The kernel's figures of all programs of a probe together.
+    fn figures(&self, attached: &Attached) -> sys::ProgramFigures {
+        let mut sum = sys::ProgramFigures::default();
+        for figures in attached.programs.iter().filter_map(|name| figures(self.ebpf.program(name)?).ok()) {
+            sum.recursion_misses += figures.recursion_misses;
+            sum.run_count += figures.run_count;
+            sum.run_time_ns += figures.run_time_ns;
+        }
+        sum
+    }
+
     /// Attached or not, and the kernel's figures of each, plus the nested runs that it skipped on all probes together.
     pub fn status(&self) -> (Vec<ProbeStatus>, u64) {
         let mut missed = 0;
         let statistics = statistics_enabled();
         let status = self.attempts.iter().map(|attempt| {
-            let program = self
+            let figures = self
                 .attached
                 .iter()
-                .find(|(probe, kind, _)| *probe == attempt.probe && *kind == attempt.kind)
-                .and_then(|(_, _, program)| self.ebpf.program(program));
-            let figures = program.and_then(|program| figures(program).ok());
-            missed += figures.map_or(0, |figures| figures.recursion_misses);
+                .find(|attached| attached.probe == attempt.probe && attached.kind == attempt.kind)
+                .map(|attached| self.figures(attached))
+                .unwrap_or_default();
+            missed += figures.recursion_misses;
             ProbeStatus {
                 probe: attempt.probe,
                 kind: attempt.kind,
                 attached: attempt.result == Some(Ok(())),
-                runs: figures.filter(|_| statistics).map(|figures| (figures.run_count, figures.run_time_ns)),
+                runs: (statistics && attempt.result == Some(Ok(())))
+                    .then_some((figures.run_count, figures.run_time_ns)),
             }
         });
         (status.collect(), missed)

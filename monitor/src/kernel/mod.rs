@@ -5,6 +5,7 @@ mod btf;
 mod counters;
 mod load;
 mod object;
+pub mod preflight;
 mod ring;
 mod sys;
 

@@ -316,6 +316,6 @@ impl Connection {
 }
 
 /// Whether a socket last known like this was an active open under way.
-pub(crate) fn is_attempt(state: TcpState, role: Role) -> bool {
+pub fn is_attempt(state: TcpState, role: Role) -> bool {
     state == TcpState::SynSent || (state == TcpState::SynRecv && role == Role::Client)
 }

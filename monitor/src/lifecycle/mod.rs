@@ -20,7 +20,7 @@ mod tracker_tests;
 
 pub use bounded::{Bounded, Displaced};
 pub use close::{close_reason, connect_failure, payload_bytes, wait_after};
-pub use connection::{Connection, Listener};
+pub use connection::{Connection, Listener, is_attempt};
 pub use outcome::*;
 pub use reconcile::Seed;
 pub use tracker::{Options, Tracker};

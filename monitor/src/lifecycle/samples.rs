@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{HandshakeTime, Outcome};
+use super::{Close, Finished, HandshakeTime, Outcome, Role, Wait};
 use crate::event::{
     CgroupId, Detail, End, Event, Family, KernelTime, NetnsId, Open, Owner, SocketId, TcpState, Transition, Tuple,
     mapped,
@@ -48,6 +48,27 @@ pub const END: End = End {
     total_retrans: 0,
     bytes_acked: 0,
     bytes_received: 0,
+};
+
+/// A client that closed first, after 1.5 s.
+pub const FINISHED: Finished = Finished {
+    at: KernelTime(5_000_000_000),
+    socket: SOCKET,
+    netns: NETNS,
+    cgroup: CGROUP,
+    tuple: OPEN.tuple,
+    owner: OWNER,
+    role: Role::Client,
+    close: Close::Local,
+    wait: Wait::TimeWait,
+    from: TcpState::FinWait2,
+    sk_err: 0,
+    handshake_ns: Some(2_000_000),
+    lifetime_ns: Some(1_500_000_000),
+    half_closed_ns: Some(52_000_000),
+    bytes_sent: 100,
+    bytes_received: 500,
+    retransmits: 0,
 };
 
 /// A transition of [`SOCKET`] at `at` nanoseconds.

@@ -55,6 +55,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_level_changes_while_the_program_runs_and_init_is_once() {
+        let off: LogFilter = "off".parse().unwrap();
+        let log = Log { filter: off.clone(), format: crate::config::LogFormat::Logfmt };
+        let handle = init(&log).unwrap();
+        assert!(!tracing::enabled!(tracing::Level::ERROR));
+        handle.set_filter(&"debug".parse().unwrap()).unwrap();
+        assert!(tracing::enabled!(tracing::Level::DEBUG) && !tracing::enabled!(tracing::Level::TRACE));
+        handle.set_filter(&off).unwrap();
+        assert!(init(&log).is_err());
+    }
+
+    #[test]
     fn only_the_very_stream_that_systemd_named_is_the_journal() {
         let check = |told: &str, expected| assert_eq!(names_stream(told, 8, 42), expected, "{told}");
         check("8:42", true);

@@ -60,7 +60,7 @@ fn fresh() -> Snapshot {
 }
 
 /// A daemon in the middle of its life; every field differs from its neighbours.
-fn busy() -> Snapshot {
+pub(crate) fn busy() -> Snapshot {
     let mut snapshot = fresh();
     let mut number = 0;
     let mut next = || {

@@ -21,4 +21,4 @@ pub use page::Page;
 pub use text::TEXT_CONTENT_TYPE;
 
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::aggregate::Snapshot;
 use crate::core::{Core, CoreOptions, Gauges, Observer};
 use crate::event::KernelTime;
-use crate::host::{CgroupNames, read_own_netns};
+use crate::host::CgroupNames;
 use crate::input::{Input, Walk};
 use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Probes, RingReader};
 
@@ -53,6 +53,7 @@ pub struct Session {
     walk: Option<WalkUnderWay>,
     host_read_at: Option<Instant>,
     waker: Waker,
+    probe_missed: u64,
     started_unix_seconds: f64,
     tap: Option<Tap>,
 }
@@ -84,6 +85,7 @@ impl Session {
             walk: None,
             host_read_at: None,
             waker,
+            probe_missed: 0,
             started_unix_seconds: clock::unix_now(),
             tap,
         })
@@ -119,6 +121,7 @@ impl Session {
         if self.host_read_at.is_none_or(|at| now.duration_since(at) >= HOST_INTERVAL) {
             self.host_read_at = Some(now);
             self.read_host(observer);
+            self.name_new_cgroups(now);
         }
         if let Some(result) = self.walk.as_ref().and_then(WalkUnderWay::poll) {
             self.walk = None;
@@ -161,7 +164,10 @@ impl Session {
     }
 
     fn read_totals(&mut self, observer: &mut impl Observer) {
-        let (_, probe_missed) = self.probes.status();
+        let (_, missed) = self.probes.status();
+        // A detached program says nothing any more; its last figure stays.
+        self.probe_missed = self.probe_missed.max(missed);
+        let probe_missed = self.probe_missed;
         match self.counters.read() {
             Ok(counters) => self.feed(&Input::Totals { counters: &counters, probe_missed }, observer),
             Err(error) => tracing::warn!("cannot read the kernel side's totals: {error}; the last ones stay"),
@@ -171,6 +177,13 @@ impl Session {
     fn read_host(&mut self, observer: &mut impl Observer) {
         self.read_totals(observer);
         self.feed(&Input::Host(read_host_figures()), observer);
+    }
+
+    /// A cgroup may be gone when its name is asked for.
+    fn name_new_cgroups(&mut self, now: Instant) {
+        for cgroup in self.core.take_new_cgroups() {
+            self.cgroups.unit(cgroup, now);
+        }
     }
 
     fn begin_walk(&mut self, observer: &mut impl Observer) {
@@ -187,7 +200,7 @@ impl Session {
                 self.walk = Some(walk);
             }
             (Err(error), _) => self.walk_failed(&error, observer),
-            (_, Err(error)) => self.walk_failed(&error, observer),
+            (Ok(_), Err(error)) => self.walk_failed(&error, observer),
         }
     }
 
@@ -234,12 +247,13 @@ impl Session {
                 started_unix_seconds: self.started_unix_seconds,
                 census_interval_seconds: self.schedule.interval().as_secs_f64(),
             },
-            &mut |cgroup| cgroups.unit(cgroup, now),
+            |cgroup| cgroups.unit(cgroup, now).to_string(),
         )
     }
 
     /// Detaches the probes, takes what is left in the ring, and gives the last word of the core.
     pub fn close(mut self, observer: &mut impl Observer) -> Core {
+        self.read_totals(observer);
         self.probes.detach();
         self.drain_all(observer);
         self.read_totals(observer);

@@ -51,11 +51,6 @@ impl WalkUnderWay {
             Err(TryRecvError::Disconnected) => Some(Err(io::Error::other("the reading thread ended early"))),
         }
     }
-
-    /// Waits for the result.
-    pub fn wait(&self) -> io::Result<Walked> {
-        self.0.recv().map_err(|_| io::Error::other("the reading thread ended early"))?
-    }
 }
 
 fn read_walk(mut walk: File) -> io::Result<Walked> {

@@ -1,0 +1,54 @@
+//! `synfin trace`: one line for each finished connection, or for each transition.
+
+use std::num::NonZeroU64;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::TraceFilter;
+use crate::config::{self, CommonFlags, Flags, KernelFlags, TrackerFlags, parse_duration};
+use crate::logging;
+
+/// Prints one line for each finished connection: who, where, role, handshake time, lifetime, who closed and how, bytes
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  synfin trace --role client --close local --remote-port 5432
+  synfin trace --slower-than 200ms --addr 10.0.0.0/8 --for 1m
+  synfin trace --json --count 100 --unit nginx")]
+pub struct TraceArgs {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// One line for each state change instead of each connection
+    #[arg(long, conflicts_with_all = ["close", "min_lifetime", "slower_than"])]
+    pub transitions: bool,
+    #[command(flatten)]
+    pub filter: TraceFilter,
+    /// Stop after this many lines
+    #[arg(long, value_name = "N")]
+    pub count: Option<NonZeroU64>,
+    /// Stop after this long, such as 10s or 1m30s [default: until interrupted]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    #[command(flatten)]
+    pub common: CommonFlags,
+    #[command(flatten)]
+    pub kernel: KernelFlags,
+    #[command(flatten)]
+    pub tracker: TrackerFlags,
+}
+
+/// Settles settings and log, then hands over to the tracer.
+pub fn run(args: TraceArgs) -> anyhow::Result<ExitCode> {
+    let flags = Flags {
+        common: args.common.clone(),
+        kernel: args.kernel.clone(),
+        tracker: args.tracker.clone(),
+        ..Flags::default()
+    };
+    let settings = config::load(&flags)?;
+    logging::init(&settings.log)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,180 @@
+//! The daemon: one thread that follows the kernel, one that answers the network. Turns signals and requests into commands.
+
+mod engine;
+mod service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::{self, Flags, NetnsScope, Settings};
+use crate::host::{KernelRelease, read_own_netns, read_release};
+use crate::http::{self, WebConfig};
+use crate::kernel::LoadOptions;
+use crate::logging::LogHandle;
+use crate::privilege;
+use crate::session::{Session, SessionOptions, Waker};
+use engine::Engine;
+use service::Service;
+
+/// How long an orderly end may take.
+const END_WITHIN: Duration = Duration::from_millis(900);
+
+/// What the settings say of the watch.
+///
+/// # Errors
+/// When this process' own network namespace cannot be told.
+pub fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
+    let netns = match settings.kernel.netns {
+        NetnsScope::Host => Some(read_own_netns().context("cannot tell the network namespace of this process")?.0),
+        NetnsScope::All => None,
+    };
+    Ok(SessionOptions {
+        load: LoadOptions {
+            ring_bytes: settings.kernel.ring_bytes.get(),
+            netns,
+            btf: LoadOptions::kernel_btf(),
+            only: None,
+        },
+        max_connections: settings.tracker.max_connections.get(),
+        units: settings.metrics.units,
+        census_interval: settings.census.interval,
+    })
+}
+
+/// Refuses to start without the rights that loading needs; one line that names each with its use.
+///
+/// # Errors
+/// The line.
+pub fn check_privileges(settings: &Settings) -> anyhow::Result<()> {
+    let held = privilege::read_held().context("cannot read the capabilities of this process")?;
+    let missing = privilege::missing(held, settings.kernel.netns == NetnsScope::All);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    bail!("missing {list}; run it as root, or give it these capabilities (the systemd unit does)");
+}
+
+/// Gives up what is not needed once the probes are attached, and says so.
+pub fn drop_privileges(settings: &Settings) -> anyhow::Result<()> {
+    let release = read_release().ok().and_then(|text| KernelRelease::parse(&text));
+    let restricted = std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
+    let restricted = restricted.ok().and_then(|text| text.trim().parse().ok());
+    let keep = privilege::keep_set(release, restricted, settings.kernel.netns == NetnsScope::All);
+    let dropped = privilege::drop_all(&keep).context("cannot drop capabilities")?;
+    tracing::info!("{dropped}");
+    Ok(())
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Start-up errors: a taken port, missing rights, probes that cannot be attached, bad web configuration.
+pub fn run(flags: &Flags, settings: Settings, log: &LogHandle) -> anyhow::Result<()> {
+    raise_limits();
+    let web_config = Arc::new(WebConfig::load(settings.web.config_file.as_deref())?);
+    let addresses: Vec<String> = settings.web.listen_addresses.iter().map(ToString::to_string).collect();
+    let listeners = http::bind(&addresses)?;
+    check_privileges(&settings)?;
+    let waker = Waker::new().context("cannot create an event descriptor")?;
+    let session = Session::open(&session_options(&settings)?, waker.clone(), None)?;
+    for attempt in session.probes().attempts() {
+        match &attempt.result {
+            Some(Ok(())) => tracing::info!(probe = attempt.probe, kind = attempt.kind, "attached"),
+            Some(Err(error)) => tracing::warn!(probe = attempt.probe, kind = attempt.kind, "not attached: {error}"),
+            None => {}
+        }
+    }
+    // Before the first thread is started: capabilities belong to threads.
+    drop_privileges(&settings)?;
+    let engine = Engine::start(session, waker)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(serve(engine, listeners, web_config, flags, settings, log))
+}
+
+/// Thousands of connections to the page must not exhaust the descriptors.
+fn raise_limits() {
+    if let Err(error) = crate::host::open_files::raise_limit() {
+        tracing::debug!("cannot raise the limit of open files: {error}");
+    }
+    if let Err(error) = privilege::raise_memlock() {
+        tracing::debug!("cannot raise the limit of locked memory: {error}");
+    }
+}
+
+async fn serve(
+    engine: Engine,
+    listeners: Vec<http::Listener>,
+    web_config: Arc<WebConfig>,
+    flags: &Flags,
+    mut settings: Settings,
+    log: &LogHandle,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
+    for listener in &listeners {
+        tracing::info!(address = %listener.address(), path = settings.web.telemetry_path.as_str(), "listening");
+    }
+    let engine = Arc::new(engine);
+    let (stop, stopped) = watch::channel(false);
+    let options =
+        http::Options { telemetry_path: settings.web.telemetry_path.as_str().to_owned(), ..http::Options::default() };
+    let server = http::serve(listeners, engine.clone(), web_config.clone(), options, until(stopped));
+    let server = tokio::spawn(server);
+    let mut service = Service::new();
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    let outcome = loop {
+        tokio::select! {
+            _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); break Ok(()) }
+            _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); break Ok(()) }
+            _ = hangup.recv() => reload(flags, &mut settings, &web_config, log),
+            _ = tick.tick() => {
+                if engine.has_ended() {
+                    break Err(anyhow::anyhow!("the thread that follows the kernel ended by itself; this is a bug"));
+                }
+                service.report(&*engine);
+            }
+        }
+    };
+    service.stopping();
+    // A receiver is gone only when the server has ended already.
+    let _ = stop.send(true);
+    let last = tokio::time::timeout(END_WITHIN, engine.stop()).await;
+    match last {
+        Ok(Some(last)) => tracing::info!(events = last.events, lost = last.lost, "stopped; the ring is drained"),
+        Ok(None) | Err(_) => tracing::warn!("stopped before the ring was drained"),
+    }
+    server.abort();
+    outcome
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone: the end as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+fn reload(flags: &Flags, settings: &mut Settings, web_config: &WebConfig, log: &LogHandle) {
+    match config::reload(flags, settings) {
+        Err(error) => tracing::error!("configuration not reloaded, the old one stays in force: {error}"),
+        Ok(reload) => {
+            for change in &reload.changes {
+                let when = if change.needs_restart { "after a restart" } else { "now" };
+                tracing::info!(key = change.key, from = change.from, to = change.to, "setting changes {when}");
+            }
+            if let Err(error) = log.set_filter(&reload.settings.log.filter) {
+                tracing::error!("log level not changed: {error}");
+            }
+            *settings = reload.settings;
+        }
+    }
+    match web_config.reload() {
+        Ok(()) => tracing::info!("configuration read again"),
+        Err(error) => tracing::error!("web configuration not reloaded, the old one stays in force: {error}"),
+    }
+}

@@ -1,0 +1,155 @@
+//! Hosts of every kind: each line changes one fact of a good host and says which item minds, and how much.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::host::{PortRange, Sysctls};
+use crate::kernel::preflight::{BtfProbes, ProbeTrial, Verdict};
+use crate::privilege::Held;
+
+fn good_host() -> Facts {
+    Facts {
+        release: Ok("6.12.0-test".to_owned()),
+        btf: BtfFact::Readable(BtfProbes { inet_sock_set_state: true, tcp_retransmit_synack: true, iter_tcp: true }),
+        tracefs: false,
+        held: Ok(Held { bpf: true, perfmon: true, ..Held::default() }),
+        initial_user_namespace: Some(true),
+        unprivileged_bpf_disabled: Some(2),
+        lockdown: Lockdown::Unknown,
+        bpf_jit_enable: Some(1),
+        bpf_stats_enabled: Some(0),
+        memlock: Ok((Some(8 << 20), Some(8 << 20))),
+        sock_diag: Ok(()),
+        sysctls: Sysctls {
+            ip_local_port_range: Some(PortRange { low: 32768, high: 60999 }),
+            tcp_max_tw_buckets: Some(262_144),
+            tcp_syncookies: Some(1),
+            ..Sysctls::default()
+        },
+        cgroup2: Some(PathBuf::from("/sys/fs/cgroup")),
+        ports: vec![(":10060".to_owned(), PortState::Free)],
+        netns: NetnsScope::Host,
+        ring_bytes: 8 << 20,
+        trials: Vec::new(),
+    }
+}
+
+/// Changes the good host; the items that are not ok must be exactly those `expected`.
+#[track_caller]
+fn check(change: impl FnOnce(&mut Facts), expected: &[(&str, Verdict)]) -> Report {
+    let mut facts = good_host();
+    change(&mut facts);
+    let report = assess(&facts);
+    let found: Vec<_> =
+        report.items.iter().filter(|item| item.verdict != Verdict::Ok).map(|item| (item.id, item.verdict)).collect();
+    assert_eq!(found, expected, "{}", report.to_text());
+    for item in &report.items {
+        assert_eq!(item.advice.is_some(), item.verdict != Verdict::Ok, "{item:?}");
+        assert!(!item.finding.contains('\n'), "{item:?}");
+    }
+    report
+}
+
+use Verdict::{Degraded, Missing as Lacks};
+
+#[test]
+fn each_fact_has_its_verdict() {
+    check(|_| {}, &[]);
+    check(|f| f.release = Ok("5.7.19".into()), &[("kernel", Lacks), ("memlock", Lacks)]);
+    check(|f| f.release = Ok("strange".into()), &[("kernel", Degraded), ("memlock", Lacks)]);
+    check(|f| f.held = Ok(Held { sys_admin: true, ..Held::default() }), &[]);
+    check(|f| f.held = Ok(Held { perfmon: true, ..Held::default() }), &[("capabilities", Lacks)]);
+    check(|f| f.netns = NetnsScope::All, &[("capabilities", Lacks)]);
+    check(|f| f.initial_user_namespace = Some(false), &[("capabilities", Lacks)]);
+    check(|f| f.initial_user_namespace = None, &[]);
+    check(|f| f.lockdown = Lockdown::Integrity, &[]);
+    check(|f| f.lockdown = Lockdown::Confidentiality, &[("lockdown", Lacks)]);
+    check(|f| f.bpf_jit_enable = Some(0), &[("bpf_jit", Degraded)]);
+    check(|f| f.bpf_jit_enable = None, &[]);
+    check(|f| f.sock_diag = Err("ENOENT".into()), &[("sock_diag", Degraded)]);
+    check(|f| f.cgroup2 = None, &[("cgroup2", Degraded)]);
+    check(|f| f.sysctls.tcp_syncookies = Some(2), &[("sysctl.tcp_syncookies", Degraded)]);
+    check(|f| f.sysctls.ip_local_port_range = None, &[("sysctl.ip_local_port_range", Degraded)]);
+    check(|f| f.sysctls.tcp_max_tw_buckets = None, &[("sysctl.tcp_max_tw_buckets", Degraded)]);
+    check(|f| f.ports[0].1 = PortState::Daemon, &[]);
+    check(|f| f.ports[0].1 = PortState::Refused("in use".into()), &[("listen", Lacks)]);
+}
+
+#[test]
+fn before_5_11_locked_memory_must_hold_the_ring() {
+    let old = |memlock, sys_resource, ring_bytes| {
+        move |f: &mut Facts| {
+            f.release = Ok("5.10.0-28-amd64".into());
+            f.memlock = Ok(memlock);
+            f.ring_bytes = ring_bytes;
+            f.held = Ok(Held { bpf: true, perfmon: true, sys_resource, ..Held::default() });
+        }
+    };
+    check(old((Some(65_536), Some(65_536)), false, 8 << 20), &[("memlock", Lacks)]);
+    check(old((Some(65_536), Some(65_536)), true, 8 << 20), &[]);
+    check(old((Some(65_536), None), false, 8 << 20), &[]);
+    check(old((None, None), false, 8 << 20), &[]);
+    check(old((Some(65_536), Some(65_536)), false, 4096), &[]);
+}
+
+#[test]
+fn without_trials_btf_and_tracefs_decide() {
+    const STATE: &str = "probe.inet_sock_set_state";
+    const SYNACK: &str = "probe.tcp_retransmit_synack";
+    const CENSUS: &str = "probe.iter_tcp";
+    let none = || BtfFact::Unreadable("no such file".into());
+    let btf = |set: fn(&mut BtfProbes)| {
+        let mut probes = BtfProbes { inet_sock_set_state: true, tcp_retransmit_synack: true, iter_tcp: true };
+        set(&mut probes);
+        BtfFact::Readable(probes)
+    };
+    check(|f| f.btf = btf(|b| b.iter_tcp = false), &[(CENSUS, Degraded)]);
+    check(|f| f.btf = btf(|b| b.tcp_retransmit_synack = false), &[(SYNACK, Degraded)]);
+    check(|f| f.btf = btf(|b| b.inet_sock_set_state = false), &[(STATE, Lacks)]);
+    let lost = [("btf", Degraded), (STATE, Degraded), (SYNACK, Degraded), (CENSUS, Degraded)];
+    check(|f| (f.btf, f.tracefs) = (none(), true), &lost);
+    let lost = [("btf", Degraded), (STATE, Lacks), (SYNACK, Degraded), (CENSUS, Degraded)];
+    check(|f| f.btf = none(), &lost);
+    let lost = [(CENSUS, Lacks), ("sock_diag", Degraded)];
+    check(|f| (f.btf, f.sock_diag) = (btf(|b| b.iter_tcp = false), Err("EPERM".into())), &lost);
+}
+
+#[test]
+fn trials_win_over_what_btf_promises() {
+    const STATE: &str = "inet_sock_set_state";
+    let trial = |probe, kind, ok: bool| ProbeTrial { probe, kind, result: ok.then_some(()).ok_or("EPERM".to_owned()) };
+    let raw =
+        check(|f| f.trials = vec![trial(STATE, "btf_tracepoint", false), trial(STATE, "raw_tracepoint", true)], &[]);
+    assert!(raw.to_text().contains("works as raw tracepoint (fallback)"), "{}", raw.to_text());
+    let classic = [
+        trial(STATE, "tracepoint", true),
+        trial(STATE, "btf_tracepoint", false),
+        trial(STATE, "raw_tracepoint", false),
+    ];
+    check(|f| f.trials = classic.to_vec(), &[("probe.inet_sock_set_state", Degraded)]);
+    let none =
+        check(|f| f.trials = vec![trial(STATE, "btf_tracepoint", false)], &[("probe.inet_sock_set_state", Lacks)]);
+    assert!(none.to_text().contains("tried btf_tracepoint: EPERM; raw_tracepoint: not tried"), "{}", none.to_text());
+    check(|f| f.trials = vec![trial("iter_tcp", "iterator", false)], &[("probe.iter_tcp", Degraded)]);
+    check(|f| f.trials = vec![trial("iter_tcp", "iterator", true)], &[]);
+}
+
+#[test]
+fn without_rights_one_line_names_the_capability_and_the_probe() {
+    let report = check(|f| f.held = Ok(Held::default()), &[("capabilities", Lacks)]);
+    assert!(report.to_text().contains("with the capabilities, would work as btf tracepoint"));
+    let line = report.conclusion();
+    for word in ["CAP_BPF", "CAP_PERFMON", "inet_sock_set_state", "iter_tcp", "tcp_retransmit_synack"] {
+        assert!(line.contains(word), "{word} is not in {line}");
+    }
+}
+
+#[test]
+fn ids_are_unique_but_for_addresses() {
+    let report = check(|_| {}, &[]);
+    let mut ids: Vec<_> = report.items.iter().map(|item| item.id).collect();
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+}

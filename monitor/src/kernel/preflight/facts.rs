@@ -1,0 +1,224 @@
+//! The facts behind a preflight, and the reader that gathers them.
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use aya_obj::btf::{Btf, BtfKind};
+
+use crate::config::{DEFAULT_SOCKET, ListenAddress, NetnsScope, Settings};
+use crate::host::{self, Sysctls};
+use crate::privilege::{self, Held};
+
+/// Everything that [`super::assess()`] judges by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// `uname -r`; an error in words when it could not be read.
+    pub release: Result<String, String>,
+    pub btf: BtfFact,
+    /// The events of tracefs can be read, which the classic tracepoint needs.
+    pub tracefs: bool,
+    pub held: Result<Held, String>,
+    /// The process is in the initial user namespace, the only one whose capabilities count for BPF; `None` unknown.
+    pub initial_user_namespace: Option<bool>,
+    /// `kernel.unprivileged_bpf_disabled`.
+    pub unprivileged_bpf_disabled: Option<u8>,
+    pub lockdown: Lockdown,
+    /// `net.core.bpf_jit_enable`.
+    pub bpf_jit_enable: Option<u8>,
+    /// `kernel.bpf_stats_enabled`.
+    pub bpf_stats_enabled: Option<u8>,
+    /// Soft and hard bound on locked memory, bytes; inside, `None` is infinity.
+    pub memlock: Result<(Option<u64>, Option<u64>), String>,
+    /// Socket diagnosis over netlink answers.
+    pub sock_diag: Result<(), String>,
+    pub sysctls: Sysctls,
+    pub cgroup2: Option<PathBuf>,
+    /// Addresses that the daemon would listen on.
+    pub ports: Vec<(String, PortState)>,
+    /// As configured.
+    pub netns: NetnsScope,
+    /// As configured.
+    pub ring_bytes: u32,
+    /// Real trials to load and attach, in any order; empty when there were none, and then presence in BTF decides.
+    pub trials: Vec<ProbeTrial>,
+}
+
+/// Type information of the running kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BtfFact {
+    Readable(BtfProbes),
+    /// Why not.
+    Unreadable(String),
+}
+
+/// Which attachment points BTF names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BtfProbes {
+    pub inet_sock_set_state: bool,
+    pub tcp_retransmit_synack: bool,
+    pub iter_tcp: bool,
+}
+
+/// The trial load of one program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeTrial {
+    /// As in the metric `synfin_probe_attached`: `inet_sock_set_state`, `tcp_retransmit_synack`, `iter_tcp`.
+    pub probe: &'static str,
+    /// Likewise: `btf_tracepoint`, `raw_tracepoint`, `tracepoint`, `iterator`.
+    pub kind: &'static str,
+    /// The error in one line.
+    pub result: Result<(), String>,
+}
+
+/// `/sys/kernel/security/lockdown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lockdown {
+    Off,
+    Integrity,
+    Confidentiality,
+    /// securityfs is not mounted or says nothing that is known.
+    Unknown,
+}
+
+impl Lockdown {
+    /// From `none [integrity] confidentiality`: the one in brackets is in force.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once('[').and_then(|(_, rest)| rest.split_once(']')) {
+            Some(("none", _)) => Self::Off,
+            Some(("integrity", _)) => Self::Integrity,
+            Some(("confidentiality", _)) => Self::Confidentiality,
+            Some(_) | None => Self::Unknown,
+        }
+    }
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortState {
+    Free,
+    /// In use, and a daemon holds the local socket: it is most likely that one.
+    Daemon,
+    /// Why it cannot be had.
+    Refused(String),
+}
+
+/// Looks at this host, with `settings` as the daemon would have them. Never fails: what cannot be read is a fact too.
+pub fn read_facts(settings: &Settings) -> Facts {
+    let sysctl_root = Path::new("/proc/sys");
+    let number = |key| host::read_sysctl(sysctl_root, key).and_then(|text| text.parse().ok());
+    Facts {
+        release: host::read_release().map_err(|error| error.to_string()),
+        btf: read_btf(),
+        tracefs: ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+            .iter()
+            .any(|root| std::fs::read(Path::new(root).join("events/sock/inet_sock_set_state/id")).is_ok()),
+        held: privilege::read_held().map_err(|error| error.to_string()),
+        initial_user_namespace: std::fs::read_to_string("/proc/self/uid_map")
+            .ok()
+            .map(|text| is_initial_uid_map(&text)),
+        unprivileged_bpf_disabled: number("kernel.unprivileged_bpf_disabled"),
+        lockdown: std::fs::read_to_string("/sys/kernel/security/lockdown")
+            .map_or(Lockdown::Unknown, |text| Lockdown::parse(&text)),
+        bpf_jit_enable: number("net.core.bpf_jit_enable"),
+        bpf_stats_enabled: number("kernel.bpf_stats_enabled"),
+        memlock: privilege::read_memlock().map_err(|error| error.to_string()),
+        sock_diag: host::probe_sock_diag().map_err(|error| error.to_string()),
+        sysctls: host::read_sysctls(sysctl_root),
+        cgroup2: host::read_mount(Path::new("/proc/self/mountinfo")),
+        ports: settings
+            .web
+            .listen_addresses
+            .iter()
+            .map(|address| (address.to_string(), probe_port(address, Path::new(DEFAULT_SOCKET))))
+            .collect(),
+        netns: settings.kernel.netns,
+        ring_bytes: settings.kernel.ring_bytes.get(),
+        trials: Vec::new(),
+    }
+}
+
+/// The initial user namespace maps all ids onto themselves (user_namespaces(7)).
+fn is_initial_uid_map(text: &str) -> bool {
+    text.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn read_btf() -> BtfFact {
+    let btf = match Btf::from_sys_fs() {
+        Ok(btf) => btf,
+        Err(error) => return BtfFact::Unreadable(error.to_string()),
+    };
+    let has = |name, kind| btf.id_by_type_name_kind(name, kind).is_ok();
+    BtfFact::Readable(BtfProbes {
+        inet_sock_set_state: has("btf_trace_inet_sock_set_state", BtfKind::Typedef),
+        tcp_retransmit_synack: has("btf_trace_tcp_retransmit_synack", BtfKind::Typedef),
+        iter_tcp: has("bpf_iter_tcp", BtfKind::Func),
+    })
+}
+
+/// Listens for a moment. `local_socket` is where a running daemon would answer.
+fn probe_port(address: &ListenAddress, local_socket: &Path) -> PortState {
+    let bound = address.candidates().and_then(|candidates| TcpListener::bind(candidates.as_slice()));
+    match bound {
+        Ok(_) => PortState::Free,
+        Err(error) if error.kind() == ErrorKind::AddrInUse && has_daemon(local_socket) => PortState::Daemon,
+        Err(error) => PortState::Refused(error.to_string()),
+    }
+}
+
+fn has_daemon(local_socket: &Path) -> bool {
+    match UnixStream::connect(local_socket) {
+        Ok(_) => true,
+        // It is there, but not for us.
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lockdown_is_the_word_in_brackets() {
+        let check = |text, expected| assert_eq!(Lockdown::parse(text), expected, "{text}");
+        check("[none] integrity confidentiality\n", Lockdown::Off);
+        check("none [integrity] confidentiality", Lockdown::Integrity);
+        check("none integrity [confidentiality]", Lockdown::Confidentiality);
+        check("none [more] x", Lockdown::Unknown);
+        check("", Lockdown::Unknown);
+    }
+
+    #[test]
+    fn only_the_initial_user_namespace_maps_everything() {
+        let check = |text, expected| assert_eq!(is_initial_uid_map(text), expected, "{text}");
+        check("         0          0 4294967295\n", true);
+        check("         0     100000      65536\n", false);
+        check("0 1000 1\n1 100000 65536\n", false);
+        check("", false);
+    }
+
+    #[test]
+    fn a_port_is_free_taken_or_a_daemons() {
+        let directory = std::env::temp_dir().join(format!("synfin-port-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let socket = directory.join("s");
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address: ListenAddress = taken.local_addr().unwrap().to_string().parse().unwrap();
+        assert!(matches!(probe_port(&address, &socket), PortState::Refused(_)));
+        let _daemon = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(probe_port(&address, &socket), PortState::Daemon);
+        assert_eq!(probe_port(&"127.0.0.1:0".parse().unwrap(), &socket), PortState::Free);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn the_btf_of_the_running_kernel_names_all_three() {
+        if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+            assert!(matches!(read_btf(), BtfFact::Unreadable(_)));
+            return;
+        }
+        let all = BtfProbes { inet_sock_set_state: true, tcp_retransmit_synack: true, iter_tcp: true };
+        assert_eq!(read_btf(), BtfFact::Readable(all));
+    }
+}

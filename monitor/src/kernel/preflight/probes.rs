@@ -1,0 +1,117 @@
+//! For each probe the ways to attach it, best first, and what each costs in insight.
+
+use super::facts::{BtfFact, BtfProbes, Facts};
+use super::report::Item;
+use crate::config::NetnsScope;
+use crate::privilege::missing;
+
+/// One probe with its ladder of fallbacks.
+struct Probe {
+    /// Id of the item.
+    id: &'static str,
+    /// As in [`super::ProbeTrial`].
+    probe: &'static str,
+    /// Best first: kind, and what is lost by using it (`None`: nothing).
+    ladder: &'static [(&'static str, Option<&'static str>)],
+    /// What is lost when no step of the ladder holds.
+    without: &'static str,
+    /// Without it the daemon does not run.
+    vital: bool,
+    /// Whether BTF names the attachment point of the first step.
+    in_btf: fn(&BtfProbes) -> bool,
+}
+
+const CLASSIC_LOSS: &str =
+    "the kernel skips more events, and without BTF there are no handshake times, close reasons or units";
+const NETLINK_LOSS: &str = "the census takes about twice the time and cannot match sockets to their events by address";
+
+const PROBES: [Probe; 3] = [
+    Probe {
+        id: "probe.inet_sock_set_state",
+        probe: "inet_sock_set_state",
+        ladder: &[("btf_tracepoint", None), ("raw_tracepoint", None), ("tracepoint", Some(CLASSIC_LOSS))],
+        without: "no state change can be seen",
+        vital: true,
+        in_btf: |btf| btf.inet_sock_set_state,
+    },
+    Probe {
+        id: "probe.tcp_retransmit_synack",
+        probe: "tcp_retransmit_synack",
+        ladder: &[("btf_tracepoint", None), ("raw_tracepoint", None)],
+        without: "server handshakes with a retransmitted SYN-ACK count as unmeasured",
+        vital: false,
+        in_btf: |btf| btf.tcp_retransmit_synack,
+    },
+    Probe {
+        id: "probe.iter_tcp",
+        probe: "iter_tcp",
+        ladder: &[("iterator", None), ("netlink", Some(NETLINK_LOSS))],
+        without: "no TIME_WAIT socket can be counted",
+        vital: true,
+        in_btf: |btf| btf.iter_tcp,
+    },
+];
+
+/// One item a probe.
+pub fn assess_probes(facts: &Facts) -> impl Iterator<Item = Item> + '_ {
+    PROBES.iter().map(|probe| assess_probe(probe, facts))
+}
+
+fn assess_probe(probe: &Probe, facts: &Facts) -> Item {
+    let mut refusals = Vec::new();
+    for &(kind, loss) in probe.ladder {
+        match step(probe, kind, facts) {
+            Ok(tried) => return holds(probe, kind, (tried, is_allowed(facts)), loss, &refusals),
+            Err(reason) => refusals.push(format!("{kind}: {reason}")),
+        }
+    }
+    let finding = format!("{} cannot be attached, so {}", probe.probe, probe.without);
+    let advice = format!("tried {}", refusals.join("; "));
+    match probe.vital {
+        true => Item::missing(probe.id, finding, advice),
+        false => Item::degraded(probe.id, finding, advice),
+    }
+}
+
+fn holds(probe: &Probe, kind: &str, (tried, allowed): (bool, bool), loss: Option<&str>, refusals: &[String]) -> Item {
+    let how = match (tried, allowed) {
+        (true, _) => "works as",
+        (false, true) => "should work as",
+        (false, false) => "with the capabilities, would work as",
+    };
+    let fallback = if refusals.is_empty() { "" } else { " (fallback)" };
+    let kind = kind.replace('_', " ");
+    match loss {
+        None => Item::ok(probe.id, format!("{how} {kind}{fallback}")),
+        Some(loss) => {
+            let finding = format!("{} {how} {kind}{fallback}: {loss}", probe.probe);
+            Item::degraded(probe.id, finding, format!("refused were {}", refusals.join("; ")))
+        }
+    }
+}
+
+/// Whether the capabilities to load probes are held.
+fn is_allowed(facts: &Facts) -> bool {
+    facts.held.as_ref().is_ok_and(|held| missing(*held, facts.netns == NetnsScope::All).is_empty())
+}
+
+/// Whether one step of a ladder holds: by trial (`Ok(true)`) where there was one, else by what the host shows (`Ok(false)`).
+fn step(probe: &Probe, kind: &str, facts: &Facts) -> Result<bool, String> {
+    if kind == "netlink" {
+        return facts.sock_diag.clone().map(|()| true);
+    }
+    let mut trials = facts.trials.iter().filter(|trial| trial.probe == probe.probe).peekable();
+    if trials.peek().is_some() {
+        return match trials.find(|trial| trial.kind == kind) {
+            Some(trial) => trial.result.clone().map(|()| true),
+            None => Err("not tried".to_owned()),
+        };
+    }
+    match (kind, &facts.btf) {
+        ("tracepoint", _) if facts.tracefs => Ok(false),
+        ("tracepoint", _) => Err("tracefs is not mounted or not readable".to_owned()),
+        (_, BtfFact::Unreadable(reason)) => Err(format!("BTF: {reason}")),
+        (_, BtfFact::Readable(btf)) if (probe.in_btf)(btf) => Ok(false),
+        (_, BtfFact::Readable(_)) => Err("the kernel's BTF does not name it".to_owned()),
+    }
+}
