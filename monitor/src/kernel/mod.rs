@@ -11,7 +11,7 @@ mod sys;
 
 pub use attach::{Attempt, Way};
 pub use btf::{BtfError, OffsetError, Types, resolve_offsets};
-pub use counters::CounterReader;
-pub use load::{LoadError, LoadOptions, Probes, create_census, load};
+pub use counters::{CounterReader, Missed};
+pub use load::{LoadError, LoadOptions, Probes, Skipped, create_census, load};
 pub use object::{NoProbes, probes};
 pub use ring::RingReader;

@@ -13,7 +13,7 @@ use crate::aggregate::Snapshot;
 use crate::core::{Core, CoreOptions, Gauges, Observer};
 use crate::host::CgroupNames;
 use crate::input::{Input, Walk};
-use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Probes, RingReader};
+use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, RingReader, Skipped};
 
 pub use schedule::Schedule;
 pub use waker::Waker;
@@ -55,7 +55,8 @@ pub struct Session {
     walk: Option<WalkUnderWay>,
     host_read_at: Option<Instant>,
     waker: Waker,
-    probe_missed: u64,
+    skipped: Skipped,
+    missed: Missed,
     started_unix_seconds: f64,
     tap: Option<Tap>,
 }
@@ -76,7 +77,7 @@ impl Session {
             units: options.units,
             synack_probe: probes.sees_synack_retransmits(),
         });
-        Ok(Self {
+        let mut session = Self {
             probes,
             ring,
             counters,
@@ -87,10 +88,13 @@ impl Session {
             walk: None,
             host_read_at: None,
             waker,
-            probe_missed: 0,
+            skipped: Skipped::default(),
+            missed: Missed::default(),
             started_unix_seconds: clock::unix_now(),
             tap,
-        })
+        };
+        session.read_totals(&mut ());
+        Ok(session)
     }
 
     pub fn probes(&self) -> &Probes {
@@ -168,12 +172,15 @@ impl Session {
     }
 
     fn read_totals(&mut self, observer: &mut impl Observer) {
-        let (_, missed) = self.probes.status();
-        // A detached program says nothing any more; its last figure stays.
-        self.probe_missed = self.probe_missed.max(missed);
-        let probe_missed = self.probe_missed;
+        // A detached program says nothing any more; its last figures stay.
+        let skipped = self.probes.skipped();
+        self.skipped.state_changes = self.skipped.state_changes.max(skipped.state_changes);
+        self.skipped.others = self.skipped.others.max(skipped.others);
         match self.counters.read() {
-            Ok(counters) => self.feed(&Input::Totals { counters: &counters, probe_missed }, observer),
+            Ok(counters) => {
+                let probe_missed = self.missed.update(self.skipped.state_changes, &counters) + self.skipped.others;
+                self.feed(&Input::Totals { counters: &counters, probe_missed }, observer);
+            }
             Err(error) => tracing::warn!("cannot read the kernel side's totals: {error}; the last ones stay"),
         }
     }
@@ -245,7 +252,7 @@ impl Session {
     pub fn snapshot(&mut self, observer: &mut impl Observer) -> Snapshot {
         self.drain_all(observer);
         self.read_host(observer);
-        let (probes, _) = self.probes.status();
+        let probes = self.probes.status();
         let now = Instant::now();
         let cgroups = &mut self.cgroups;
         self.core.snapshot(
