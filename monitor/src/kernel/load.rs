@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use aya::maps::{PerCpuArray, RingBuf};
 use aya::programs::{Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
+use aya_log::EbpfLogger;
 use synfin_ebpf::abi::{Counters, names};
 
 use super::attach::{self, Attempt, POINTS, Way};
+use super::log::ProbeLog;
 use super::{BtfError, CounterReader, NoProbes, OffsetError, RingReader, Types, btf, object, resolve_offsets, sys};
 use crate::aggregate::ProbeStatus;
 use crate::host::{KernelRelease, read_release};
@@ -65,6 +67,7 @@ pub struct Probes {
     attempts: Vec<Attempt>,
     attached: Vec<Attached>,
     census_link: Option<OwnedFd>,
+    log: Option<EbpfLogger<ProbeLog>>,
 }
 
 /// Nested runs that the kernel's recursion guard skipped; 0 on kernels that do not say.
@@ -111,7 +114,8 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
         .map_err(|error| LoadError::Map { name: names::EVENTS, reason: error.to_string() })?;
     let counters: PerCpuArray<_, Counters> = take(&mut ebpf, names::COUNTERS)?;
 
-    let mut probes = Probes { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None };
+    let mut probes = Probes { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None, log: None };
+    probes.log = ProbeLog::of(&mut probes.ebpf);
     probes.attach_census(&btf);
     for point in &POINTS {
         let (programs, attempts) = attach::attach(&mut probes.ebpf, &btf, point, options.only);
@@ -244,9 +248,11 @@ impl Probes {
         skipped
     }
 
-    /// Takes the object out, to read its log.
-    pub fn object_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+    /// Passes on what the probes had to say: rare, and only about what should not happen.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 }
 

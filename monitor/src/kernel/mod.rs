@@ -4,6 +4,7 @@ mod attach;
 mod btf;
 mod counters;
 mod load;
+mod log;
 mod object;
 pub mod preflight;
 mod ring;

@@ -128,6 +128,7 @@ impl Session {
             self.host_read_at = Some(now);
             self.read_host(observer);
             self.name_new_cgroups(now);
+            self.probes.flush_log();
         }
         if let Some(result) = self.walk.as_ref().and_then(WalkUnderWay::poll) {
             self.walk = None;
