@@ -36,6 +36,8 @@ fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
         load: LoadOptions { ring_bytes: settings.kernel.ring_bytes.get(), netns, btf: LoadOptions::kernel_btf() },
         max_connections: settings.tracker.max_connections.get(),
         units: settings.metrics.units,
+        top: settings.metrics.top,
+        endpoints: settings.metrics.endpoints,
         census_interval: settings.census.interval,
     })
 }
