@@ -10,7 +10,7 @@ use aya::programs::{Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use synfin_ebpf::abi::{Counters, names};
 
-use super::attach::{self, Attempt, POINTS};
+use super::attach::{self, Attempt, POINTS, Way};
 use super::{BtfError, CounterReader, NoProbes, OffsetError, RingReader, Types, btf, object, resolve_offsets, sys};
 use crate::aggregate::ProbeStatus;
 
@@ -23,6 +23,8 @@ pub struct LoadOptions {
     pub netns: Option<u32>,
     /// Type information of the running kernel.
     pub btf: PathBuf,
+    /// Attach the tracepoints this way or not at all; `None`: the best way that works.
+    pub only: Option<Way>,
 }
 
 impl LoadOptions {
@@ -100,7 +102,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
     let mut probes = Probes { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None };
     probes.attach_census(&btf);
     for point in &POINTS {
-        let (programs, attempts) = attach::attach(&mut probes.ebpf, &btf, point);
+        let (programs, attempts) = attach::attach(&mut probes.ebpf, &btf, point, options.only);
         let kind = attempts.iter().find(|attempt| attempt.result == Some(Ok(()))).map(|attempt| attempt.kind);
         if let Some(kind) = kind {
             probes.attached.push(Attached { probe: point.probe, kind, programs });
@@ -109,7 +111,18 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
         }
         probes.attempts.extend(attempts);
     }
+    drop((btf, data));
+    return_memory();
     Ok((probes, ring, CounterReader::new(counters)))
+}
+
+/// The kernel's type information takes some 40 MB while it is searched, which the allocator would keep for ever.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: gives unused pages back; no pointer of ours changes.
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 fn take<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
@@ -175,11 +188,15 @@ impl Probes {
         }
     }
 
-    /// The kernel's figures of all programs of a probe together.
+    /// The kernel's figures of all programs of a probe together. Of two that share the work, only the first one's missed
+    /// runs are missed events: what interrupts either is a softirq, and its events are left to the first.
     fn figures(&self, attached: &Attached) -> sys::ProgramFigures {
         let mut sum = sys::ProgramFigures::default();
-        for figures in attached.programs.iter().filter_map(|name| figures(self.ebpf.program(name)?).ok()) {
-            sum.recursion_misses += figures.recursion_misses;
+        for (place, name) in attached.programs.iter().enumerate() {
+            let Some(Ok(figures)) = self.ebpf.program(name).map(figures) else { continue };
+            if place == 0 {
+                sum.recursion_misses += figures.recursion_misses;
+            }
             sum.run_count += figures.run_count;
             sum.run_time_ns += figures.run_time_ns;
         }
