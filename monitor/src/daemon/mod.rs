@@ -41,6 +41,8 @@ fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
         },
         max_connections: settings.tracker.max_connections.get(),
         units: settings.metrics.units,
+        top: settings.metrics.top,
+        endpoints: settings.metrics.endpoints,
         census_interval: settings.census.interval,
     })
 }
