@@ -33,7 +33,7 @@ fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
         NetnsScope::All => None,
     };
     Ok(SessionOptions {
-        load: LoadOptions { ring_bytes: settings.kernel.ring_bytes.get(), netns, btf: LoadOptions::kernel_btf() },
+        load: LoadOptions { ring_bytes: settings.kernel.ring_bytes.get(), netns, btf: LoadOptions::kernel_btf(), only: None },
         max_connections: settings.tracker.max_connections.get(),
         units: settings.metrics.units,
         census_interval: settings.census.interval,

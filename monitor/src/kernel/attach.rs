@@ -4,22 +4,25 @@ use aya::programs::{BtfTracePoint, Program, ProgramError, RawTracePoint, TracePo
 use aya::{Btf, Ebpf};
 use synfin_ebpf::abi::names;
 
-/// One way to attach one probe.
+/// One way to attach a tracepoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     BtfTracepoint,
     RawTracepoint,
-    /// Category of the tracepoint. Needs tracefs and a perf event.
-    ClassicTracepoint(&'static str),
+    /// Needs tracefs and a perf event.
+    ClassicTracepoint,
 }
 
 impl Way {
+    /// Best first.
+    pub const ALL: [Self; 3] = [Self::BtfTracepoint, Self::RawTracepoint, Self::ClassicTracepoint];
+
     /// The label value `kind` of `synfin_probe_attached`.
     pub fn label(self) -> &'static str {
         match self {
             Self::BtfTracepoint => "btf_tracepoint",
             Self::RawTracepoint => "raw_tracepoint",
-            Self::ClassicTracepoint(_) => "tracepoint",
+            Self::ClassicTracepoint => "tracepoint",
         }
     }
 }
@@ -29,6 +32,8 @@ impl Way {
 pub struct Point {
     /// The kernel's name of the tracepoint.
     pub probe: &'static str,
+    /// Its folder under `events/` of tracefs.
+    pub category: &'static str,
     /// Without it there is nothing to watch.
     pub required: bool,
     /// Ways with the programs for each, best first.
@@ -40,16 +45,18 @@ pub struct Point {
 pub const POINTS: [Point; 2] = [
     Point {
         probe: "inet_sock_set_state",
+        category: "sock",
         required: true,
         ways: &[
             (Way::BtfTracepoint, names::SET_STATE_BTF),
             (Way::RawTracepoint, names::SET_STATE_RAW),
-            (Way::ClassicTracepoint("sock"), names::SET_STATE_CLASSIC),
+            (Way::ClassicTracepoint, names::SET_STATE_CLASSIC),
         ],
         gives: "every state change",
     },
     Point {
         probe: "tcp_retransmit_synack",
+        category: "tcp",
         required: false,
         ways: &[(Way::BtfTracepoint, names::SYNACK_BTF), (Way::RawTracepoint, names::SYNACK_RAW)],
         gives: "durations of server handshakes whose SYN-ACK was retransmitted",
@@ -62,18 +69,25 @@ pub struct Attempt {
     pub probe: &'static str,
     /// As in [`Way::label`], or `iterator`.
     pub kind: &'static str,
-    /// `None`: not tried, since a better way worked.
+    /// `None`: not tried, since a better way worked or another was asked for.
     pub result: Option<Result<(), String>>,
 }
 
-/// Tries the ways of `point` in order until one is attached. Gives the names of the attached programs, and every attempt.
-pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point) -> (&'static [&'static str], Vec<Attempt>) {
+/// Tries the ways of `point` in order until one is attached; with `only`, that one alone. Gives the names of the attached
+/// programs, and every attempt.
+pub fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    point: &Point,
+    only: Option<Way>,
+) -> (&'static [&'static str], Vec<Attempt>) {
     let mut attached: &[&str] = &[];
     let attempts = point
         .ways
         .iter()
         .map(|&(way, programs)| {
-            let result = attached.is_empty().then(|| try_way(ebpf, btf, point.probe, way, programs));
+            let wanted = attached.is_empty() && only.is_none_or(|only| only == way);
+            let result = wanted.then(|| try_way(ebpf, btf, point, way, programs));
             if let Some(Ok(())) = result {
                 attached = programs;
             }
@@ -84,12 +98,12 @@ pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point) -> (&'static [&'static 
 }
 
 /// Loads all programs before it attaches the first, so that they start together.
-fn try_way(ebpf: &mut Ebpf, btf: &Btf, probe: &str, way: Way, programs: &[&str]) -> Result<(), String> {
+fn try_way(ebpf: &mut Ebpf, btf: &Btf, point: &Point, way: Way, programs: &[&str]) -> Result<(), String> {
     for step in [load, attach_loaded] {
         for name in programs {
             let program = ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
-            step(program, btf, probe, way).map_err(|error| {
-                tracing::debug!(probe, program = name, "cannot attach: {error}");
+            step(program, btf, point, way).map_err(|error| {
+                tracing::debug!(probe = point.probe, program = name, "cannot attach: {error}");
                 one_line(&error)
             })?;
         }
@@ -97,19 +111,19 @@ fn try_way(ebpf: &mut Ebpf, btf: &Btf, probe: &str, way: Way, programs: &[&str])
     Ok(())
 }
 
-fn load(program: &mut Program, btf: &Btf, probe: &str, way: Way) -> Result<(), ProgramError> {
+fn load(program: &mut Program, btf: &Btf, point: &Point, way: Way) -> Result<(), ProgramError> {
     match way {
-        Way::BtfTracepoint => <&mut BtfTracePoint>::try_from(program)?.load(probe, btf),
+        Way::BtfTracepoint => <&mut BtfTracePoint>::try_from(program)?.load(point.probe, btf),
         Way::RawTracepoint => <&mut RawTracePoint>::try_from(program)?.load(),
-        Way::ClassicTracepoint(_) => <&mut TracePoint>::try_from(program)?.load(),
+        Way::ClassicTracepoint => <&mut TracePoint>::try_from(program)?.load(),
     }
 }
 
-fn attach_loaded(program: &mut Program, _btf: &Btf, probe: &str, way: Way) -> Result<(), ProgramError> {
+fn attach_loaded(program: &mut Program, _btf: &Btf, point: &Point, way: Way) -> Result<(), ProgramError> {
     match way {
         Way::BtfTracepoint => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
-        Way::RawTracepoint => <&mut RawTracePoint>::try_from(program)?.attach(probe).map(drop),
-        Way::ClassicTracepoint(category) => <&mut TracePoint>::try_from(program)?.attach(category, probe).map(drop),
+        Way::RawTracepoint => <&mut RawTracePoint>::try_from(program)?.attach(point.probe).map(drop),
+        Way::ClassicTracepoint => <&mut TracePoint>::try_from(program)?.attach(point.category, point.probe).map(drop),
     }
 }
 

@@ -10,7 +10,7 @@ use aya::programs::{Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use synfin_ebpf::abi::{Counters, names};
 
-use super::attach::{self, Attempt, POINTS};
+use super::attach::{self, Attempt, POINTS, Way};
 use super::{BtfError, CounterReader, NoProbes, OffsetError, RingReader, Types, btf, object, resolve_offsets, sys};
 use crate::aggregate::ProbeStatus;
 
@@ -23,6 +23,8 @@ pub struct LoadOptions {
     pub netns: Option<u32>,
     /// Type information of the running kernel.
     pub btf: PathBuf,
+    /// Attach the tracepoints this way or not at all; `None`: the best way that works.
+    pub only: Option<Way>,
 }
 
 impl LoadOptions {
@@ -100,7 +102,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
     let mut probes = Probes { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None };
     probes.attach_census(&btf);
     for point in &POINTS {
-        let (programs, attempts) = attach::attach(&mut probes.ebpf, &btf, point);
+        let (programs, attempts) = attach::attach(&mut probes.ebpf, &btf, point, options.only);
         let kind = attempts.iter().find(|attempt| attempt.result == Some(Ok(()))).map(|attempt| attempt.kind);
         if let Some(kind) = kind {
             probes.attached.push(Attached { probe: point.probe, kind, programs });

@@ -9,6 +9,7 @@ pub mod preflight;
 mod ring;
 mod sys;
 
+pub use attach::{Attempt, Way};
 pub use btf::{BtfError, OffsetError, Types, resolve_offsets};
 pub use counters::CounterReader;
 pub use load::{LoadError, LoadOptions, Probes, create_census, load};
