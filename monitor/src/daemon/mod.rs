@@ -33,7 +33,12 @@ fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
         NetnsScope::All => None,
     };
     Ok(SessionOptions {
-        load: LoadOptions { ring_bytes: settings.kernel.ring_bytes.get(), netns, btf: LoadOptions::kernel_btf(), only: None },
+        load: LoadOptions {
+            ring_bytes: settings.kernel.ring_bytes.get(),
+            netns,
+            btf: LoadOptions::kernel_btf(),
+            only: None,
+        },
         max_connections: settings.tracker.max_connections.get(),
         units: settings.metrics.units,
         census_interval: settings.census.interval,

@@ -75,12 +75,7 @@ pub struct Attempt {
 
 /// Tries the ways of `point` in order until one is attached; with `only`, that one alone. Gives the names of the attached
 /// programs, and every attempt.
-pub fn attach(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    point: &Point,
-    only: Option<Way>,
-) -> (&'static [&'static str], Vec<Attempt>) {
+pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point, only: Option<Way>) -> (&'static [&'static str], Vec<Attempt>) {
     let mut attached: &[&str] = &[];
     let attempts = point
         .ways

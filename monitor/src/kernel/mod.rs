@@ -8,6 +8,7 @@ mod object;
 pub mod preflight;
 mod ring;
 mod sys;
+mod trial;
 
 pub use attach::{Attempt, Way};
 pub use btf::{BtfError, OffsetError, Types, resolve_offsets};
@@ -15,3 +16,4 @@ pub use counters::CounterReader;
 pub use load::{LoadError, LoadOptions, Probes, create_census, load};
 pub use object::{NoProbes, probes};
 pub use ring::RingReader;
+pub use trial::try_all;

@@ -9,6 +9,7 @@ use aya_obj::btf::{Btf, BtfKind};
 
 use crate::config::{DEFAULT_SOCKET, ListenAddress, NetnsScope, Settings};
 use crate::host::{self, Sysctls};
+use crate::kernel::{self, Attempt};
 use crate::privilege::{self, Held};
 
 /// Everything that [`super::assess()`] judges by.
@@ -137,6 +138,20 @@ pub fn read_facts(settings: &Settings) -> Facts {
         ring_bytes: settings.kernel.ring_bytes.get(),
         trials: Vec::new(),
     }
+}
+
+/// Loads and attaches everything for a moment, every way: only the kernel knows what it accepts. Empty without the
+/// capabilities for it, where each trial would say no more than that. A running daemon is not disturbed.
+pub fn read_trials(facts: &Facts) -> Vec<ProbeTrial> {
+    let allowed = facts.held.as_ref().is_ok_and(|held| privilege::missing(*held, false).is_empty());
+    if !allowed {
+        return Vec::new();
+    }
+    // Before 5.11 maps are counted as locked memory; if that stays too low, the trials say so.
+    let _ = privilege::raise_memlock();
+    let trial =
+        |attempt: Attempt| Some(ProbeTrial { probe: attempt.probe, kind: attempt.kind, result: attempt.result? });
+    kernel::try_all().into_iter().filter_map(trial).collect()
 }
 
 /// The initial user namespace maps all ids onto themselves (user_namespaces(7)).
