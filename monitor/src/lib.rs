@@ -21,4 +21,5 @@ pub mod logging;
 pub mod present;
 pub mod privilege;
 pub mod session;
+pub mod socket;
 pub mod trace;
