@@ -12,22 +12,26 @@ const OBJECT: &str = "SYNFIN_PROBES_OBJECT";
 const REVISION: &str = "SYNFIN_REVISION";
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build.rs");
     embed_object();
     name_revision();
 }
 
 /// Copies the object, or writes the empty stub, to `OUT_DIR/probes.o`.
 fn embed_object() {
-    println!("cargo:rerun-if-env-changed={OBJECT}");
+    println!("cargo::rerun-if-env-changed={OBJECT}");
     let embedded = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("probes.o");
     let bytes = match env::var_os(OBJECT).filter(|path| !path.is_empty()) {
         None => Vec::new(),
         Some(path) => {
             let path = PathBuf::from(path);
-            println!("cargo:rerun-if-changed={}", path.display());
+            println!("cargo::rerun-if-changed={}", path.display());
             fs::read(&path).unwrap_or_else(|error| {
-                panic!("{OBJECT} names {}, which cannot be read: {error}; `cargo xtask build` makes it", path.display())
+                println!(
+                    "cargo::error={OBJECT} names {}, which cannot be read: {error}; `cargo xtask build` makes it",
+                    path.display()
+                );
+                Vec::new()
             })
         }
     };
@@ -37,9 +41,9 @@ fn embed_object() {
 /// Exports the short hash of the commit as `SYNFIN_REVISION`: what the environment says (a build from a tarball), else
 /// what git says, else nothing.
 fn name_revision() {
-    println!("cargo:rerun-if-env-changed={REVISION}");
+    println!("cargo::rerun-if-env-changed={REVISION}");
     let revision = env::var(REVISION).ok().or_else(revision_from_git).unwrap_or_default();
-    println!("cargo:rustc-env={REVISION}={revision}");
+    println!("cargo::rustc-env={REVISION}={revision}");
 }
 
 /// The hash of HEAD, if this tree is itself a git work tree and not a copy inside somebody else's.
@@ -53,7 +57,7 @@ fn revision_from_git() -> Option<String> {
     for name in ["HEAD", "logs/HEAD"] {
         let path = root.join(git(&root, &["rev-parse", "--git-path", name])?);
         if path.exists() {
-            println!("cargo:rerun-if-changed={}", path.display());
+            println!("cargo::rerun-if-changed={}", path.display());
         }
     }
     git(&root, &["rev-parse", "--short=12", "HEAD"])

@@ -150,8 +150,12 @@ impl Core {
         let audit = self.populations.audit(&tally.full, &before.transitions, &after.transitions, exact);
 
         let aggregates = &mut self.aggregates;
+        let first = self.walks_done == 0;
         self.tracker.reconcile(walk.began, found.iter().filter_map(seed), &mut |outcome| {
-            aggregates.apply(&outcome);
+            // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
+            if first || outcome != Outcome::TableFull {
+                aggregates.apply(&outcome);
+            }
             observer.outcome(&outcome);
         });
         self.totals = after;

@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the BPF object, then the daemon that carries it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -27,16 +27,24 @@ pub struct Args {
 /// # Errors
 /// Set-up failed, or the compiler found a fault.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let daemon = build(!args.debug)?;
+    let daemon = build(!args.debug)?.daemon;
     say(&format!("built {}", daemon.display()));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sets up, builds both halves and says where the daemon is.
+/// What a build leaves.
+pub struct Built {
+    /// The daemon.
+    pub daemon: PathBuf,
+    /// The BPF object that it carries.
+    pub object: PathBuf,
+}
+
+/// Sets up and builds both halves.
 ///
 /// # Errors
 /// As [`run`].
-pub fn build(release: bool) -> Result<PathBuf> {
+pub fn build(release: bool) -> Result<Built> {
     let object = build_object(&setup::set_up()?, PROBES)?;
     let mut command = host_cargo_with(&object);
     command.args(["build", "--package", "synfin", "--bin", "synfin"]);
@@ -44,7 +52,8 @@ pub fn build(release: bool) -> Result<PathBuf> {
         command.arg("--release");
     }
     run_openly(&mut command).context("building the daemon")?;
-    Ok(if release { workspace::daemon() } else { workspace::target().join("debug/synfin") })
+    let folder = if release { "release" } else { "debug" };
+    Ok(Built { daemon: workspace::target().join(folder).join("synfin"), object })
 }
 
 /// Builds one BPF program of `monitor-ebpf` and returns the path of its object; cargo sees itself when nothing changed.
@@ -60,16 +69,8 @@ pub fn build_object(toolchain: &Toolchain, bin: &str) -> Result<PathBuf> {
     object.canonicalize().with_context(|| format!("the build left no {}", object.display()))
 }
 
-/// The BPF object of the probes, set up and built.
-///
-/// # Errors
-/// As [`run`].
-pub fn build_probes() -> Result<PathBuf> {
-    build_object(&setup::set_up()?, PROBES)
-}
-
 /// The host's cargo, told of the object.
-pub fn host_cargo_with(object: &std::path::Path) -> Command {
+pub fn host_cargo_with(object: &Path) -> Command {
     let mut command = environment::host_cargo();
     command.env(OBJECT_VARIABLE, object);
     command

@@ -1,11 +1,13 @@
 //! The verbs of this repository: `cargo xtask <verb>`. A verb is one file and one variant here.
 
 mod build;
+mod check;
 mod environment;
 mod run;
 mod setup;
 mod step;
 mod system;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -26,6 +28,10 @@ enum Verb {
     Setup(setup::Args),
     Build(build::Args),
     Run(run::Args),
+    Check(check::Args),
+    Test(test::Args),
+    #[command(hide = true)]
+    TestRunner(test::runner::Args),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +39,9 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::run(&args),
         Verb::Build(args) => build::run(&args),
         Verb::Run(args) => run::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Test(args) => test::run(&args),
+        Verb::TestRunner(args) => test::runner::run(&args),
     };
     match done {
         Ok(code) => code,

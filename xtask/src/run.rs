@@ -23,7 +23,7 @@ pub struct Args {
 /// # Errors
 /// The build failed, or the daemon could not be started.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let daemon = build::build(true)?;
+    let daemon = build::build(true)?.daemon;
     let mut command = if system::is_root()? {
         Command::new(&daemon)
     } else {

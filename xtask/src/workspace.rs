@@ -25,8 +25,3 @@ pub fn tools() -> PathBuf {
 pub fn logs() -> PathBuf {
     target().join("log")
 }
-
-/// The daemon as the release profile leaves it.
-pub fn daemon() -> PathBuf {
-    target().join("release/synfin")
-}

@@ -4,7 +4,7 @@ pub mod apt;
 pub mod distribution;
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,14 +65,12 @@ fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// PATH with more folders in front and the administrator's behind.
-pub fn path_with(first: &[PathBuf]) -> Result<std::ffi::OsString> {
+/// PATH with more folders behind, and the administrator's behind those.
+///
+/// # Errors
+/// A folder has a name that PATH cannot hold.
+pub fn path_with(more: PathBuf) -> Result<OsString> {
     let paths = env::var_os("PATH").unwrap_or_default();
-    let all = first.iter().cloned().chain(env::split_paths(&paths)).chain(ADMIN_FOLDERS.map(PathBuf::from));
+    let all = env::split_paths(&paths).chain([more]).chain(ADMIN_FOLDERS.map(PathBuf::from));
     env::join_paths(all).context("PATH has a folder whose name cannot be in it")
-}
-
-/// Whether a variable is set to something.
-pub fn is_set(name: impl AsRef<OsStr>) -> bool {
-    env::var_os(name).is_some_and(|value| !value.is_empty())
 }

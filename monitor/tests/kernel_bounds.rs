@@ -1,0 +1,145 @@
+//! Bounds hold: of the connection table, of memory, of what strangers may do to the HTTP port.
+
+mod lab;
+
+use lab::daemon::{ADDRESS, Daemon, Scraper, after_next_census};
+use lab::expect::{CLIENT_FOLLOWS, Expect, LISTENER, SERVER_CLOSES};
+use lab::netns::Netns;
+use lab::place::Family;
+use lab::sockets::*;
+use lab::tables;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+const RESIDENT_LIMIT_KIB: u64 = 64 * 1024;
+
+/// Lets this process hold `count` sockets; panics when it may not.
+fn allow_descriptors(count: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the struct, which outlives the call.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    if limit.rlim_cur < count {
+        let raised = libc::rlimit { rlim_cur: count, rlim_max: limit.rlim_max.max(count) };
+        // SAFETY: the kernel reads the struct, which outlives the call.
+        let status = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) };
+        assert_eq!(status, 0, "{count} open files are needed, {} allowed: raise `ulimit -n`", limit.rlim_max);
+    }
+}
+
+#[test]
+fn a_full_table_costs_detail_that_is_counted_and_no_totals() {
+    const PAIRS: u64 = 5_000;
+    const TABLE: f64 = 100.0;
+    allow_descriptors(2 * PAIRS + 1_000);
+    let netns = Netns::new();
+    netns.sysctl("net.core.somaxconn", "4096");
+    let daemon = Daemon::start(&netns, &["--max-connections", "100"]);
+    let mut scraper = Scraper::connect(&netns);
+    let before = scraper.scrape();
+    let check_bound = |page: &lab::page::Page| {
+        let tracked = page.value("synfin_tracked_connections");
+        assert!(tracked <= TABLE, "{tracked} connections tracked in a table of {TABLE}");
+    };
+    assert_eq!(before.value("synfin_tracked_connections_limit"), TABLE);
+
+    let listener = netns.run(|| listen_with(Family::V4.loopback(1, 4000), 4096));
+    let mut pairs = Vec::new();
+    for _ in 0..10 {
+        netns.run(|| pairs.extend((0..PAIRS / 10).map(|_| pair(&listener))));
+        check_bound(&scraper.scrape());
+    }
+    let page = after_next_census(&mut scraper);
+    check_bound(&page);
+    // Each socket beyond the table pushed one out; the listener and the scraper's own may be among them.
+    let evicted = page.since(&before).sum("synfin_events_lost_total", &["reason=\"table_full\""]);
+    let beyond = 2.0 * PAIRS as f64 - TABLE;
+    assert!(beyond <= evicted && evicted <= beyond + TABLE + 10.0, "{evicted} evictions for {beyond} sockets too many");
+    assert_eq!(tables::gauges(&page), tables::ss(&netns), "populations after a census against ss");
+    let resident = daemon.resident_kib();
+    assert!(resident < RESIDENT_LIMIT_KIB, "{resident} KiB resident");
+
+    for (client, server) in pairs {
+        drop(server);
+        read_to_end(&client);
+    }
+    drop(listener);
+    let one = Expect::nothing().transitions(CLIENT_FOLLOWS).transitions(SERVER_CLOSES);
+    let expected = one.times(PAIRS).transitions(LISTENER).only_transitions();
+    let mut wrong = Vec::new();
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(50));
+        let delta = scraper.scrape().since(&before);
+        let transitions = delta.0.into_iter().filter(|(series, _)| series.starts_with("synfin_tcp_transitions_total"));
+        wrong = lab::expect::differences(&expected, &transitions.collect());
+        if wrong.is_empty() {
+            break;
+        }
+    }
+    assert!(wrong.is_empty(), "transitions with a full table:\n{}", wrong.join("\n"));
+    daemon.stop();
+}
+
+fn dial(netns: &Netns) -> TcpStream {
+    let address = ADDRESS.parse().expect("a constant");
+    let stream = netns.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(2)));
+    let stream = stream.unwrap_or_else(|error| panic!("connecting to the daemon at {ADDRESS}: {error}"));
+    stream.set_read_timeout(Some(Duration::from_secs(3))).expect("a constant time");
+    stream.set_write_timeout(Some(Duration::from_secs(3))).expect("a constant time");
+    stream
+}
+
+#[test]
+fn garbage_on_the_http_port_harms_nobody() {
+    let netns = Netns::new();
+    let daemon = Daemon::start(&netns, &[]);
+    let mut scraper = Scraper::connect(&netns);
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("nothing", Vec::new()),
+        ("zero bytes", vec![0; 4096]),
+        ("a TLS greeting", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(30)),
+        ("a line without end", vec![b'A'; 4 << 20]),
+        ("headers without end", [b"GET / HTTP/1.1\r\n".to_vec(), b"X: y\r\n".repeat(200_000)].concat()),
+        ("an unknown version", b"GET /metrics HTTP/9.9\r\n\r\n".to_vec()),
+        ("a path of a megabyte", [b"GET /".to_vec(), vec![b'a'; 1 << 20], b" HTTP/1.1\r\n\r\n".to_vec()].concat()),
+        ("a length that lies", b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\nx".to_vec()),
+        ("half a request", b"GET /metr".to_vec()),
+    ];
+    for (name, bytes) in &cases {
+        let mut stream = dial(&netns);
+        // The daemon may close at any point: what it must not do is end, or stop to serve others.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.read(&mut [0; 4096]);
+        drop(stream);
+        assert!(!daemon.has_ended(), "it ended on {name}:\n{}", daemon.log());
+        let page = scraper.scrape();
+        assert!(page.value("synfin_census_success") == 1.0, "after {name}");
+    }
+    let resident = daemon.resident_kib();
+    assert!(resident < RESIDENT_LIMIT_KIB, "{resident} KiB resident");
+    daemon.stop();
+}
+
+#[test]
+fn a_thousand_idle_connections_do_not_delay_a_scrape() {
+    allow_descriptors(3_000);
+    let netns = Netns::new();
+    let daemon = Daemon::start(&netns, &[]);
+    let idle: Vec<TcpStream> = (0..1_000).map(|_| dial(&netns)).collect();
+    for _ in 0..20 {
+        let start = Instant::now();
+        // A new connection each: with so many, the daemon may part with one that has been idle for longest.
+        Scraper::connect(&netns).scrape();
+        let time = start.elapsed();
+        assert!(time < Duration::from_secs(1), "a scrape beside {} idle connections took {time:?}", idle.len());
+    }
+    // A newcomer is served or refused at once, never left waiting.
+    let start = Instant::now();
+    let status = lab::daemon::status(&netns, "/-/healthy");
+    assert!(start.elapsed() < Duration::from_secs(1), "a newcomer waited {:?} for {status:?}", start.elapsed());
+    let resident = daemon.resident_kib();
+    assert!(resident < RESIDENT_LIMIT_KIB, "{resident} KiB resident");
+    drop(idle);
+    daemon.stop();
+}

@@ -1,0 +1,85 @@
+//! A metrics page in the Prometheus text format 0.0.4, as a map from series to value.
+
+use std::collections::BTreeMap;
+
+/// Series by canonical name: labels sorted, `name{a="1",b="2"}`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page(pub BTreeMap<String, f64>);
+
+impl Page {
+    /// Panics on a line that is neither a comment nor a sample: the page is under test too.
+    pub fn parse(text: &str) -> Self {
+        let samples = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        Self(samples.map(|line| sample(line).unwrap_or_else(|| panic!("not a sample: {line}"))).collect())
+    }
+
+    /// Value of one series; panics when the page lacks it, as every series exists from the start.
+    pub fn value(&self, series: &str) -> f64 {
+        *self.0.get(series).unwrap_or_else(|| panic!("the page lacks {series}"))
+    }
+
+    /// Sum over the series of a metric whose labels contain all of `labels` (`role="client"`).
+    pub fn sum(&self, metric: &str, labels: &[&str]) -> f64 {
+        self.0
+            .iter()
+            .filter(|(series, _)| name(series) == metric && labels.iter().all(|l| series.contains(l)))
+            .map(|(_, v)| v)
+            .sum()
+    }
+
+    /// Series of `self` less the same of `before`, where they differ.
+    pub fn since(&self, before: &Self) -> Self {
+        let difference = |(series, after): (&String, &f64)| {
+            let delta = after - before.0.get(series).copied().unwrap_or(0.0);
+            (delta != 0.0).then(|| (series.clone(), delta))
+        };
+        Self(self.0.iter().filter_map(difference).collect())
+    }
+
+    /// The counters of the TCP life and the counts of its histograms: what a scripted life determines.
+    pub fn tcp_counters(&self) -> Self {
+        let wanted = |series: &str| {
+            let name = name(series);
+            name.starts_with("synfin_tcp_") && (name.ends_with("_total") || name.ends_with("_count"))
+        };
+        Self(self.0.iter().filter(|(series, _)| wanted(series)).map(|(s, v)| (s.clone(), *v)).collect())
+    }
+}
+
+/// Metric name of a series.
+pub fn name(series: &str) -> &str {
+    series.split('{').next().unwrap_or(series)
+}
+
+fn sample(line: &str) -> Option<(String, f64)> {
+    let (series, value) = match line.find('{') {
+        None => line.split_once(' ')?,
+        Some(open) => {
+            let close = open + closing_brace(&line[open..])?;
+            (&line[..=close], line[close + 1..].trim_start())
+        }
+    };
+    Some((canonical(series), value.split(' ').next()?.parse().ok()?))
+}
+
+/// Position of the brace that closes the label set, skipping quoted values.
+fn closing_brace(labels: &str) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    labels.bytes().position(|byte| {
+        let was_escaped = std::mem::take(&mut escaped);
+        match byte {
+            b'"' if !was_escaped => quoted = !quoted,
+            b'\\' if quoted && !was_escaped => escaped = true,
+            _ => {}
+        }
+        byte == b'}' && !quoted
+    })
+}
+
+fn canonical(series: &str) -> String {
+    let Some((name, labels)) = series.split_once('{') else { return series.to_owned() };
+    let mut pairs: Vec<&str> =
+        labels.trim_end_matches('}').split_inclusive("\",").map(|p| p.trim_end_matches(',')).collect();
+    pairs.sort_unstable();
+    format!("{name}{{{}}}", pairs.join(","))
+}

@@ -1,0 +1,47 @@
+//! The kernel's socket tables as other tools count them: `ss` by state, and `sockstat`.
+
+use super::netns::Netns;
+use super::page::Page;
+use std::collections::BTreeMap;
+
+/// Label of a state, and what `ss` calls it.
+const STATES: [(&str, &str); 11] = [
+    ("established", "ESTAB"),
+    ("syn_sent", "SYN-SENT"),
+    ("syn_recv", "SYN-RECV"),
+    ("fin_wait1", "FIN-WAIT-1"),
+    ("fin_wait2", "FIN-WAIT-2"),
+    ("time_wait", "TIME-WAIT"),
+    ("close", "UNCONN"),
+    ("close_wait", "CLOSE-WAIT"),
+    ("last_ack", "LAST-ACK"),
+    ("listen", "LISTEN"),
+    ("closing", "CLOSING"),
+];
+
+/// Sockets by label of their state, as `ss -tan` counts them; states without sockets read 0.
+pub fn ss(netns: &Netns) -> BTreeMap<&'static str, u64> {
+    let lines = netns.command("ss -tanH");
+    let mut counts: BTreeMap<&str, u64> = STATES.iter().map(|(label, _)| (*label, 0)).collect();
+    for line in lines.lines() {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        let (label, _) = STATES.iter().find(|(_, ss)| *ss == word).unwrap_or_else(|| panic!("a state of ss: {line}"));
+        *counts.entry(label).or_default() += 1;
+    }
+    counts
+}
+
+/// The same from the daemon's page.
+pub fn gauges(page: &Page) -> BTreeMap<&'static str, u64> {
+    let gauge = |label| page.value(&format!("synfin_tcp_sockets{{state=\"{label}\"}}")) as u64;
+    STATES.iter().map(|(label, _)| (*label, gauge(label))).collect()
+}
+
+/// `tw` of sockstat: small sockets of both substates, FIN_WAIT2 and TIME_WAIT, of both families.
+pub fn sockstat_tw(netns: &Netns) -> u64 {
+    let text = netns.proc("net/sockstat");
+    let tcp = text.lines().find(|line| line.starts_with("TCP:")).expect("the TCP line of sockstat");
+    let words: Vec<&str> = tcp.split_whitespace().collect();
+    let tw = words.iter().position(|word| *word == "tw").expect("tw in sockstat");
+    words[tw + 1].parse().expect("a number behind tw")
+}

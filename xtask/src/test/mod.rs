@@ -1,0 +1,80 @@
+//! `cargo xtask test`: sets up, builds, gets the tools that tests compare with, runs every test.
+
+mod peers;
+pub mod runner;
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::build::{self, Built};
+use crate::step::{say, shown};
+use crate::system;
+use runner::Privilege;
+
+/// The release daemon, for tests that start it.
+const DAEMON_VARIABLE: &str = "SYNFIN_BIN";
+
+/// Set up what is missing, build both halves and run every test; the kernel's as root, one at a time.
+///
+/// Exit status 1 when a test fails.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --package synfin --test kernel_close")]
+pub struct Args {
+    /// Arguments of `cargo test`, instead of `--workspace`.
+    #[arg(last = true)]
+    cargo: Vec<OsString>,
+}
+
+/// The verb.
+///
+/// # Errors
+/// The build failed, or a tool is missing and cannot be installed.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let built = build::build(true)?;
+    peers::obtain()?;
+    let privilege = privilege()?;
+    announce(privilege);
+    let mut command = cargo_test(&built, privilege, &args.cargo)?;
+    say(&shown(&command));
+    let status = command.status().context("cannot start cargo test")?;
+    if privilege == Privilege::None {
+        announce(privilege);
+    }
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn privilege() -> Result<Privilege> {
+    Ok(match (system::is_root()?, system::find_program("sudo")) {
+        (true, _) => Privilege::Root,
+        (false, Some(_)) => Privilege::Sudo,
+        (false, None) => Privilege::None,
+    })
+}
+
+fn announce(privilege: Privilege) {
+    match privilege {
+        Privilege::Root => {}
+        Privilege::Sudo => say("not root: the kernel's tests (kernel_*) load probes and run through sudo"),
+        Privilege::None => {
+            say("SKIPPED: the kernel's tests (kernel_*) load probes, and this is neither root nor has sudo")
+        }
+    }
+}
+
+fn cargo_test(built: &Built, privilege: Privilege, args: &[OsString]) -> Result<Command> {
+    let mut command = build::host_cargo_with(&built.object);
+    command.env(DAEMON_VARIABLE, &built.daemon);
+    command.env(runner::PRIVILEGE_VARIABLE, privilege.as_str());
+    command.env("PATH", system::path_with(peers::folder())?);
+    // One cargo runs all tests, so that its closing lines are those of all tests; the runner knows the kernel's.
+    let this = std::env::current_exe().context("cannot learn the path of xtask itself")?;
+    let runner = format!("target.'cfg(all())'.runner=[{:?}, {:?}]", this.display().to_string(), runner::VERB);
+    command.args(["test", "--no-fail-fast", "--config", &runner]);
+    if args.is_empty() {
+        command.arg("--workspace");
+    }
+    command.args(args);
+    Ok(command)
+}
