@@ -193,6 +193,11 @@ impl Core {
         }
     }
 
+    /// Followed sockets that are not listening, in any order.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.tracker.connections().map(|(_, connection)| connection)
+    }
+
     /// Cgroups met since the last call, to be named while their directory is there.
     pub fn take_new_cgroups(&mut self) -> Vec<CgroupId> {
         self.aggregates.cgroups.take_new().collect()

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod decode;
 pub mod diagnose;
 pub mod event;
+pub mod history;
 pub mod host;
 pub mod http;
 pub mod input;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{is_broken_pipe, print};
-use crate::config::{self, CommonFlags, Flags, KernelFlags, WebFlags};
+use crate::config::{self, CommonFlags, Flags, KernelFlags, SocketFlags, WebFlags};
 use crate::kernel::preflight::{Verdict, assess, read_facts, read_trials};
 
 /// Says what this host supports and what the daemon would use
@@ -27,10 +27,13 @@ pub struct CheckArgs {
     web: WebFlags,
     #[command(flatten)]
     kernel: KernelFlags,
+    #[command(flatten)]
+    socket: SocketFlags,
 }
 
 pub fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let flags = Flags { common: args.common, web: args.web, kernel: args.kernel, ..Flags::default() };
+    let flags =
+        Flags { common: args.common, web: args.web, kernel: args.kernel, socket: args.socket, ..Flags::default() };
     let settings = config::load(&flags)?;
     let mut facts = read_facts(&settings);
     facts.trials = read_trials(&facts);

@@ -115,7 +115,9 @@ impl Connects {
                 rows.push(FailedConnects { destination, reason, unit: name_unit(cgroup), count, opened: None });
             }
         }
-        rows.sort_by(|a, b| (b.count, a.destination, &a.unit, a.reason).cmp(&(a.count, b.destination, &b.unit, b.reason)));
+        rows.sort_by(|a, b| {
+            (b.count, a.destination, &a.unit, a.reason).cmp(&(a.count, b.destination, &b.unit, b.reason))
+        });
         let destinations: Vec<_> = rows.iter().map(|row| row.destination).collect();
         for (row, open) in rows.iter_mut().zip(open_to(&destinations)) {
             let opened = open + self.finished_to(row.destination);

@@ -31,12 +31,7 @@ impl Totals {
     /// `counters` are the kernel's own, as they stand.
     pub fn of(snapshot: &Snapshot, counters: Counters) -> Self {
         let closes = Close::ALL.map(|close| snapshot.closed.iter().map(|closed| closed[close.index()]).sum());
-        Self {
-            counters,
-            closes,
-            handshake: snapshot.handshake.clone(),
-            elsewhere: snapshot.other_netns_transitions,
-        }
+        Self { counters, closes, handshake: snapshot.handshake.clone(), elsewhere: snapshot.other_netns_transitions }
     }
 }
 
@@ -76,9 +71,8 @@ impl Moment {
     pub fn compared_with(self, base: &Sample, oldest: &Sample) -> Evidence {
         let Self { at_seconds, now: mut evidence, totals } = self;
         let window = at_seconds - base.at_seconds;
-        let trend = |from: &Sample, before: u64, after: u64| {
-            Trend::of(&[(from.at_seconds, before), (at_seconds, after)])
-        };
+        let trend =
+            |from: &Sample, before: u64, after: u64| Trend::of(&[(from.at_seconds, before), (at_seconds, after)]);
         let level = |level: &mut Option<Level>, before: Option<u64>| {
             if let (Some(level), Some(before)) = (level, before) {
                 level.trend = trend(base, before, level.now);
@@ -96,13 +90,15 @@ impl Moment {
         }
         if let Some(before) = &base.tuples {
             for tuple in evidence.tuples.iter_mut().flatten() {
-                let same = |(source, to, _): &&(IpAddr, Endpoint, u64)| (*source, *to) == (tuple.source, tuple.destination);
+                let same =
+                    |(source, to, _): &&(IpAddr, Endpoint, u64)| (*source, *to) == (tuple.source, tuple.destination);
                 let used = before.iter().find(same).map_or(0, |(_, _, used)| *used);
                 tuple.trend = trend(base, used, tuple.used);
             }
         }
         evidence.counters = difference(&base.totals.counters, &totals.counters);
-        let closes = Close::ALL.map(|close| totals.closes[close.index()].checked_sub(base.totals.closes[close.index()]));
+        let closes =
+            Close::ALL.map(|close| totals.closes[close.index()].checked_sub(base.totals.closes[close.index()]));
         evidence.closes = closes.iter().all(Option::is_some).then(|| closes.map(Option::unwrap_or_default));
         evidence.handshakes = [Role::Client, Role::Server]
             .into_iter()

@@ -1,6 +1,7 @@
 //! A live watch: the probes and the core that follows them, driven by one thread. Knows no network server and no runtime.
 
 pub mod clock;
+mod evidence;
 pub mod foreground;
 mod schedule;
 mod waker;
@@ -55,6 +56,8 @@ pub struct Session {
     walk: Option<WalkUnderWay>,
     host_read_at: Option<Instant>,
     waker: Waker,
+    /// All network namespaces are watched.
+    watches_all: bool,
     probe_missed: u64,
     started_unix_seconds: f64,
     tap: Option<Tap>,
@@ -87,6 +90,7 @@ impl Session {
             walk: None,
             host_read_at: None,
             waker,
+            watches_all: options.load.netns.is_none(),
             probe_missed: 0,
             started_unix_seconds: clock::unix_now(),
             tap,
