@@ -13,6 +13,9 @@ pub enum Input<'a> {
     Totals { counters: &'a Counters, probe_missed: u64 },
     /// Figures of the host's own files.
     Host(HostFigures),
+    /// The ports that connect() may choose from: the texts of `ip_local_port_range` and `ip_local_reserved_ports`, at the start and
+    /// whenever they change.
+    Ports { range: &'a str, reserved: &'a str },
     /// The unit of a cgroup was learnt.
     Unit { cgroup: CgroupId, name: &'a str },
     /// A walk over the socket tables begins; every record before it in the ring has been handled.
@@ -23,13 +26,62 @@ pub enum Input<'a> {
     WalkFailed,
 }
 
-/// Figures of /proc that the numbers depend on. `None`: the file or the line is not there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct HostFigures {
+/// Declares [`HostFigures`] and its form as a row of numbers, so that no figure is forgotten in trace files.
+macro_rules! figures {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Figures of /proc that the numbers depend on. `None`: the file or the line is not there.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub struct HostFigures { $($(#[$doc])* pub $name: Option<u64>,)* }
+
+        impl HostFigures {
+            pub const COUNT: usize = [$(stringify!($name),)*].len();
+
+            /// In the order of the fields.
+            pub fn to_row(self) -> [Option<u64>; Self::COUNT] {
+                [$(self.$name,)*]
+            }
+
+            pub fn from_row(row: [Option<u64>; Self::COUNT]) -> Self {
+                let [$($name,)*] = row;
+                Self { $($name,)* }
+            }
+        }
+    };
+}
+
+figures! {
     /// `tw` of /proc/net/sockstat: small sockets, TIME_WAIT and FIN_WAIT2 together.
-    pub time_wait: Option<u64>,
-    /// `SyncookiesRecv` of /proc/net/netstat.
-    pub syncookies_received: Option<u64>,
+    time_wait,
+    /// `orphan` of /proc/net/sockstat, of all namespaces together.
+    orphans,
+    /// `SyncookiesRecv` of /proc/net/netstat, and so on.
+    syncookies_received,
+    /// `TCPTimeWaitOverflow`: small sockets refused because of `tcp_max_tw_buckets`.
+    time_wait_overflows,
+    /// `TWRecycled`: TIME_WAIT sockets taken over by connect().
+    tw_recycled,
+    /// `ListenOverflows`: connections refused because the accept queue was full.
+    listen_overflows,
+    /// `ListenDrops`: the same and all other reasons.
+    listen_drops,
+    /// `TCPAbortOnClose`: closed with unread data.
+    abort_on_close,
+    /// `TCPAbortOnData`: SO_LINGER with zero, or data after the close.
+    abort_on_data,
+    /// Sysctl: sockets.
+    tcp_max_tw_buckets,
+    /// Buckets of the hash table of connections; half of them is the default of `tcp_max_tw_buckets`.
+    tcp_ehash_entries,
+    /// Sysctl: 0 off, 1 on, 2 loopback only.
+    tcp_tw_reuse,
+    /// Sysctl: 0 off, 1 on with random offsets, 2 on.
+    tcp_timestamps,
+    /// Sysctl: seconds.
+    tcp_fin_timeout,
+    /// Sysctl: sockets.
+    tcp_max_orphans,
+    /// Sysctl: sockets.
+    somaxconn,
 }
 
 /// A finished walk.

@@ -11,7 +11,8 @@ use crate::{environment, setup, workspace};
 
 /// The variable by which `monitor/build.rs` is told of the object.
 const OBJECT_VARIABLE: &str = "SYNFIN_PROBES_OBJECT";
-const PROBES: &str = "synfin-probes";
+/// The BPF object of the daemon.
+pub const PROBES: &str = "synfin-probes";
 
 /// Build both halves; leaves target/release/synfin.
 #[derive(clap::Args)]

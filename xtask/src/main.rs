@@ -9,6 +9,7 @@ mod step;
 mod system;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ enum Verb {
     Run(run::Args),
     Check(check::Args),
     Test(test::Args),
+    Vm(vm::Args),
     #[command(hide = true)]
     TestRunner(test::runner::Args),
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Vm(args) => vm::run(&args),
         Verb::TestRunner(args) => test::runner::run(&args),
     };
     match done {

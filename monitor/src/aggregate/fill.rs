@@ -1,7 +1,8 @@
 //! A [`Snapshot`] out of what the core has added up and what the edges have read.
 
 use super::{
-    Aggregates, CensusStatus, KernelCounters, Lost, PerState, Populations, ProbeStatus, SmallSockets, Snapshot, Units,
+    Aggregates, CensusStatus, Figures, KernelCounters, Lost, PerState, Populations, ProbeStatus, SmallSockets,
+    Snapshot, Units,
 };
 use crate::event::{CgroupId, TcpState};
 
@@ -27,7 +28,7 @@ pub struct Readings {
 }
 
 impl Aggregates {
-    /// Puts a snapshot together. `name_unit` gives the value of label `unit` for a cgroup. Before the first census the numbers of sockets
+    /// Puts a snapshot together, all but its figures. `name_unit` gives the value of label `unit` for a cgroup. Before the first census the numbers of sockets
     /// are 0 and `census.success` is false.
     pub fn fill(
         &self,
@@ -82,6 +83,7 @@ impl Aggregates {
             probes: readings.probes,
             started_unix_seconds: readings.started_unix_seconds,
             units_folded: units.folded_total(),
+            figures: Figures::default(),
         }
     }
 }

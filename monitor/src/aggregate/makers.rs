@@ -3,7 +3,7 @@
 use std::hash::Hash;
 
 use super::listening::Listening;
-use super::owners::{OwnedBy, Owners};
+use super::owners::{OwnedBy, Owners, Recalled};
 use super::ports::EphemeralRange;
 use super::snapshot::PerRole;
 use super::top::TopK;
@@ -69,10 +69,20 @@ pub struct SmallByMaker<U> {
     pub remaining: [u64; REMAINING_MS.len()],
 }
 
-type Key<U> = (Role, Option<Endpoint>, Unit<U>);
+/// Role, endpoint and unit of a maker.
+pub type MakerKey<U> = (Role, Option<Endpoint>, Unit<U>);
+
+/// The end by which a maker goes: the remote one of a client, the local one of a server; of an unknown role none.
+pub fn endpoint_of(role: Role, tuple: &Tuple) -> Option<Endpoint> {
+    match role {
+        Role::Client => Some(tuple.destination()),
+        Role::Server => Some(tuple.source()),
+        Role::Unknown => None,
+    }
+}
 
 struct Counting<U> {
-    top: TopK<Key<U>, u64>,
+    top: TopK<MakerKey<U>, u64>,
     by_role: PerRole<u64>,
 }
 
@@ -125,19 +135,17 @@ impl<'a, U: Copy + Ord + Hash> Makers<'a, U> {
         }
     }
 
-    /// Counts one socket, and says to whom it was attributed: what [`super::Ports`] and [`super::Inbound`] ask for.
-    pub fn add(&mut self, socket: &SmallSocket) -> OwnedBy<U> {
-        let remembered = self.owners.recall(socket.netns, &socket.tuple);
+    /// Counts one socket, and says to whom it was attributed: what [`super::Ports`] and [`super::Inbound`] ask for. Besides, what was
+    /// remembered of it.
+    pub fn add(&mut self, socket: &SmallSocket) -> (OwnedBy<U>, Option<Recalled<U>>) {
+        let recalled = self.owners.recall(socket.netns, &socket.tuple, socket.substate);
+        let remembered = recalled.map(|recalled| recalled.by);
         let role = match remembered.map(|by| by.role) {
             Some(role @ (Role::Client | Role::Server)) => role,
             Some(Role::Unknown) | None => self.listening.role_of(socket.netns, &socket.tuple, self.range),
         };
         let by = OwnedBy { role, unit: remembered.and_then(|by| by.unit) };
-        let endpoint = match role {
-            Role::Client => Some(socket.tuple.destination()),
-            Role::Server => Some(socket.tuple.source()),
-            Role::Unknown => None,
-        };
+        let endpoint = endpoint_of(role, &socket.tuple);
         let counting = match socket.substate {
             Substate::TimeWait => {
                 let bucket = REMAINING_MS.partition_point(|&bound| bound < socket.remaining_ms);
@@ -148,7 +156,7 @@ impl<'a, U: Copy + Ord + Hash> Makers<'a, U> {
         };
         counting.by_role[role.index()] += 1;
         counting.top.add((role, endpoint, by.unit.map_or(Unit::Unknown, Unit::Known)), 1);
-        by
+        (by, recalled)
     }
 
     /// The `k` largest makers of each substate.

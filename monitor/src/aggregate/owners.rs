@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 
 use foldhash::{fast, quality};
 
+use super::makers::Substate;
 use crate::event::{KernelTime, NetnsId, Tuple};
 use crate::lifecycle::Role;
 
@@ -19,10 +20,21 @@ pub struct OwnedBy<U> {
     pub unit: Option<U>,
 }
 
+/// What is remembered of a small socket that a census found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recalled<U> {
+    pub by: OwnedBy<U>,
+    /// When its full socket died.
+    pub at: KernelTime,
+    /// It was remembered as FIN_WAIT2 and is found in TIME_WAIT for the first time: that turn has no event.
+    pub turned: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry<U> {
     at: KernelTime,
     by: OwnedBy<U>,
+    waiting: Substate,
     seen: bool,
 }
 
@@ -39,35 +51,64 @@ pub struct Owners<U> {
 }
 
 impl<U: Copy> Owners<U> {
-    /// `capacity`: connections remembered at once; about 32 bytes each with a 4-byte `U`.
+    /// `capacity`: connections remembered at once; about 48 bytes each with an 8-byte `U`.
     pub fn new(capacity: usize) -> Self {
         Self { entries: HashMap::default(), hasher: quality::RandomState::default(), capacity, refused: 0 }
     }
 
-    /// Notes the owner of a connection that went to CLOSE at `at`. A later connection on the same tuple replaces it.
+    /// Notes the owner of a connection that went to CLOSE at `at` and left a small socket in `waiting`. A later connection on the same
+    /// tuple replaces it; what it replaces is given back.
     /// When the table is full a new one is refused and counted: its small socket will show as unknown.
-    pub fn remember(&mut self, netns: NetnsId, tuple: &Tuple, by: OwnedBy<U>, at: KernelTime) {
+    pub fn remember(
+        &mut self,
+        netns: NetnsId,
+        tuple: &Tuple,
+        by: OwnedBy<U>,
+        waiting: Substate,
+        at: KernelTime,
+    ) -> Option<(OwnedBy<U>, Substate)> {
         let key = self.key(netns, tuple);
         if self.entries.len() >= self.capacity && !self.entries.contains_key(&key) {
             self.refused += 1;
-            return;
+            return None;
         }
-        self.entries.insert(key, Entry { at, by, seen: false });
+        let replaced = self.entries.insert(key, Entry { at, by, waiting, seen: false })?;
+        Some((replaced.by, replaced.waiting))
     }
 
-    /// The owner of a small socket that a census found, and a mark that it still lives.
-    pub fn recall(&mut self, netns: NetnsId, tuple: &Tuple) -> Option<OwnedBy<U>> {
+    /// What is known of a small socket that a census found in `waiting`, and a mark that it still lives.
+    pub fn recall(&mut self, netns: NetnsId, tuple: &Tuple, waiting: Substate) -> Option<Recalled<U>> {
         let key = self.key(netns, tuple);
         let entry = self.entries.get_mut(&key)?;
+        let turned = entry.waiting == Substate::FinWait2 && waiting == Substate::TimeWait;
         entry.seen = true;
-        Some(entry.by)
+        if turned {
+            entry.waiting = waiting;
+        }
+        Some(Recalled { by: entry.by, at: entry.at, turned })
     }
 
-    /// After a complete census that began at `began`: forgets what it should have found and did not.
+    /// Whether the census that is not settled yet has found it.
+    pub fn is_found(&self, netns: NetnsId, tuple: &Tuple) -> bool {
+        self.entries.get(&self.key(netns, tuple)).is_some_and(|entry| entry.seen)
+    }
+
+    /// After a complete census that began at `began`: forgets what it should have found and did not, and hands it to `forgotten`.
+    /// Gives the number of those in TIME_WAIT that died after `began`.
     /// Not to be called after one that failed or left a namespace out.
-    pub fn settle(&mut self, began: KernelTime) {
-        self.entries.retain(|_, entry| std::mem::take(&mut entry.seen) || entry.at >= began);
+    pub fn settle(&mut self, began: KernelTime, mut forgotten: impl FnMut(OwnedBy<U>, Substate)) -> u64 {
+        let mut late = 0;
+        self.entries.retain(|_, entry| {
+            let seen = std::mem::take(&mut entry.seen);
+            let is_late = entry.at >= began;
+            late += u64::from(is_late && entry.waiting == Substate::TimeWait);
+            if !seen && !is_late {
+                forgotten(entry.by, entry.waiting);
+            }
+            seen || is_late
+        });
         self.shrink();
+        late
     }
 
     /// Forgets what no small socket can outlive: for long gaps between censuses.
@@ -81,6 +122,11 @@ impl<U: Copy> Owners<U> {
         if self.entries.capacity() > 1024 && self.entries.len() < self.entries.capacity() / 4 {
             self.entries.shrink_to(self.entries.len() * 2);
         }
+    }
+
+    /// Whether the next stranger will be refused.
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= self.capacity
     }
 
     pub fn len(&self) -> usize {
@@ -116,11 +162,41 @@ mod tests {
         Tuple { sport, ..Tuple::UNKNOWN }
     }
 
+    fn owner(owners: &mut Owners<u32>, netns: NetnsId, tuple: &Tuple) -> Option<OwnedBy<u32>> {
+        owners.recall(netns, tuple, Substate::TimeWait).map(|recalled| recalled.by)
+    }
+
+    #[test]
+    fn a_turn_from_fin_wait2_is_told_once() {
+        let mut owners = Owners::new(8);
+        owners.remember(HERE, &tuple(1), BY, Substate::FinWait2, KernelTime(5));
+        let mut check = |found, turned| {
+            let recalled = owners.recall(HERE, &tuple(1), found);
+            assert_eq!(recalled, Some(Recalled { by: BY, at: KernelTime(5), turned }));
+        };
+        check(Substate::FinWait2, false);
+        check(Substate::TimeWait, true);
+        check(Substate::TimeWait, false);
+    }
+
+    #[test]
+    fn what_is_replaced_or_forgotten_is_given_back() {
+        let mut owners = Owners::new(8);
+        assert_eq!(owners.remember(HERE, &tuple(1), BY, Substate::FinWait2, KernelTime(5)), None);
+        let replaced = owners.remember(HERE, &tuple(1), BY, Substate::TimeWait, KernelTime(6));
+        assert_eq!(replaced, Some((BY, Substate::FinWait2)));
+        assert!(!owners.is_found(HERE, &tuple(1)));
+        let mut forgotten = vec![];
+        owners.settle(KernelTime(10), |by, waiting| forgotten.push((by, waiting)));
+        assert_eq!(forgotten, [(BY, Substate::TimeWait)]);
+    }
+
     #[test]
     fn an_owner_is_found_by_namespace_and_tuple() {
         let mut owners = Owners::new(8);
-        owners.remember(HERE, &tuple(1), BY, KernelTime(5));
-        let mut check = |name, netns, tuple: &Tuple, found| assert_eq!(owners.recall(netns, tuple), found, "{name}");
+        owners.remember(HERE, &tuple(1), BY, Substate::TimeWait, KernelTime(5));
+        let mut check =
+            |name, netns, tuple: &Tuple, found| assert_eq!(owner(&mut owners, netns, tuple), found, "{name}");
         check("the same", HERE, &tuple(1), Some(BY));
         check("seen as another family", HERE, &Tuple { family: Family::Inet6, ..tuple(1) }, Some(BY));
         check("another port", HERE, &tuple(2), None);
@@ -132,45 +208,47 @@ mod tests {
     fn a_later_connection_on_the_same_ports_replaces_the_owner() {
         let mut owners = Owners::new(1);
         let later = OwnedBy { role: Role::Server, unit: None };
-        owners.remember(HERE, &tuple(1), BY, KernelTime(5));
-        owners.remember(HERE, &tuple(1), later, KernelTime(6));
-        assert_eq!((owners.recall(HERE, &tuple(1)), owners.refused()), (Some(later), 0));
+        owners.remember(HERE, &tuple(1), BY, Substate::TimeWait, KernelTime(5));
+        owners.remember(HERE, &tuple(1), later, Substate::TimeWait, KernelTime(6));
+        assert_eq!((owner(&mut owners, HERE, &tuple(1)), owners.refused()), (Some(later), 0));
     }
 
     #[test]
     fn a_full_table_refuses_and_counts() {
         let mut owners = Owners::new(2);
-        (1..=5).for_each(|sport| owners.remember(HERE, &tuple(sport), BY, KernelTime(5)));
+        for sport in 1..=5 {
+            owners.remember(HERE, &tuple(sport), BY, Substate::TimeWait, KernelTime(5));
+        }
         assert_eq!((owners.len(), owners.refused()), (2, 3));
-        assert_eq!(owners.recall(HERE, &tuple(3)), None);
+        assert_eq!(owner(&mut owners, HERE, &tuple(3)), None);
     }
 
     #[test]
     fn a_census_forgets_what_it_did_not_find() {
         let check = |name, at, seen, kept| {
             let mut owners = Owners::new(8);
-            owners.remember(HERE, &tuple(1), BY, KernelTime(at));
+            owners.remember(HERE, &tuple(1), BY, Substate::TimeWait, KernelTime(at));
             if seen {
-                owners.recall(HERE, &tuple(1));
+                owner(&mut owners, HERE, &tuple(1));
             }
-            owners.settle(KernelTime(10));
+            owners.settle(KernelTime(10), |_, _| ());
             assert_eq!(owners.len() == 1, kept, "{name}");
         };
         check("found", 5, true, true);
         check("not found", 5, false, false);
         check("died after the census began", 10, false, true);
         let mut owners = Owners::new(8);
-        owners.remember(HERE, &tuple(1), BY, KernelTime(5));
-        owners.recall(HERE, &tuple(1));
-        owners.settle(KernelTime(10));
-        owners.settle(KernelTime(20));
+        owners.remember(HERE, &tuple(1), BY, Substate::TimeWait, KernelTime(5));
+        owner(&mut owners, HERE, &tuple(1));
+        owners.settle(KernelTime(10), |_, _| ());
+        owners.settle(KernelTime(20), |_, _| ());
         assert!(owners.is_empty(), "found once is not found for ever");
     }
 
     #[test]
     fn a_sweep_forgets_what_no_socket_outlives() {
         let mut owners = Owners::new(8);
-        owners.remember(HERE, &tuple(1), BY, KernelTime(5));
+        owners.remember(HERE, &tuple(1), BY, Substate::TimeWait, KernelTime(5));
         owners.sweep(KernelTime(5 + LONGEST_NS));
         assert_eq!(owners.len(), 1);
         owners.sweep(KernelTime(6 + LONGEST_NS));

@@ -1,6 +1,6 @@
 //! Everything the daemon knows at one moment, as plain values: the only input of `present` and `diagnose`.
 
-use super::Histogram;
+use super::{Figures, Histogram};
 use crate::event::TcpState;
 use crate::lifecycle::{Close, ConnectFailure, Role, Unmeasured};
 
@@ -87,4 +87,6 @@ pub struct Snapshot {
     pub started_unix_seconds: f64,
     /// Values of label `unit` folded into `other` so far.
     pub units_folded: u64,
+    /// TIME_WAIT, ports, listeners, CLOSE_WAIT.
+    pub figures: Figures,
 }

@@ -69,6 +69,11 @@ impl<K: Hash + Ord + Clone, V: Tally> TopK<K, V> {
         self.total
     }
 
+    /// What is held now, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.slots.iter()
+    }
+
     /// Keys held now.
     pub fn len(&self) -> usize {
         self.slots.len()

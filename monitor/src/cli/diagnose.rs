@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -14,7 +14,6 @@ use crate::core::Observer;
 use crate::diagnose::{Evidence, diagnose, report, text};
 use crate::history::History;
 use crate::host::{count_netns, sysctl_files::read_sysctl_files};
-use crate::lifecycle::Outcome;
 use crate::session::Session;
 use crate::session::foreground::{self, Foreground};
 use crate::socket::{Answer, AskError, Question, ask};
@@ -117,9 +116,9 @@ fn watch(settings: &Settings, window: Duration) -> anyhow::Result<Evidence> {
         log.filter = "warn".parse().context("the level of the log")?;
     }
     logging::init(&log)?;
-    let (session, waker) = daemon::open_session(settings, None)?;
+    let (session, waker, _) = daemon::open_session(settings, None)?;
     eprintln!("synfin: no daemon to ask, so this watches for {}", seconds(window));
-    let watch = Watch { history: History::new(2), window, evidence: None };
+    let watch = Watch { history: History::default(), began: None, window, evidence: None };
     let (_, watch) = foreground::run(session, &waker, None, watch)?;
     watch.evidence.context("interrupted before the time was over, so there is nothing to diagnose")
 }
@@ -127,26 +126,23 @@ fn watch(settings: &Settings, window: Duration) -> anyhow::Result<Evidence> {
 /// From the first census on, for the time of the window.
 struct Watch {
     history: History,
+    began: Option<Instant>,
     window: Duration,
     evidence: Option<Evidence>,
 }
 
-impl Observer for Watch {
-    fn outcome(&mut self, outcome: &Outcome) {
-        self.history.outcome(outcome);
-    }
-}
+impl Observer for Watch {}
 
 impl Foreground for Watch {
     fn after_round(&mut self, session: &mut Session) -> anyhow::Result<bool> {
-        let Some(since) = self.history.sampled_at() else {
-            session.sample(&mut self.history);
-            return Ok(true);
-        };
-        if Session::seconds_since(since) < self.window.as_secs_f64() {
+        session.remember(&mut self.history, &mut ());
+        if self.history.oldest().is_none() {
             return Ok(true);
         }
-        self.evidence = session.evidence(self.window, &mut self.history);
+        if self.began.get_or_insert_with(Instant::now).elapsed() < self.window {
+            return Ok(true);
+        }
+        self.evidence = session.evidence(self.window, &self.history, &mut ());
         Ok(false)
     }
 }

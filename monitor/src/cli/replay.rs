@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::lines::{LineOptions, Lines};
 use crate::config::{self, CommonFlags, Flags, Settings, TrackerFlags};
-use crate::core::{Core, CoreOptions, Gauges};
+use crate::core::{Core, CoreOptions, Gauges, OWNERS_DEFAULT};
 use crate::event::CgroupId;
 use crate::input::Input;
 use crate::logging;
@@ -93,8 +93,14 @@ impl Replay {
     fn new(head: &Head, settings: &Settings, bound_given: bool) -> Self {
         let recorded = usize::try_from(head.max_connections).unwrap_or(usize::MAX).max(1);
         let max_connections = if bound_given { settings.tracker.max_connections.get() } else { recorded };
-        let core =
-            Core::new(&CoreOptions { max_connections, units: settings.metrics.units, synack_probe: head.synack_probe });
+        let core = Core::new(&CoreOptions {
+            max_connections,
+            units: settings.metrics.units,
+            top: settings.metrics.top,
+            endpoints: settings.metrics.endpoints,
+            owners: OWNERS_DEFAULT,
+            synack_probe: head.synack_probe,
+        });
         Self { core, units: HashMap::new(), started_unix_seconds: None, inputs: 0 }
     }
 

@@ -218,7 +218,7 @@ pub enum EndpointDetail {
     Full,
     /// `:443`
     Port,
-    /// Everything is `other`.
+    /// Nothing: the label is empty.
     None,
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::aggregate::Snapshot;
 use crate::diagnose::Evidence;
-use crate::history::{self, History};
+use crate::history::History;
 use crate::http::Source;
 use crate::session::{Session, Waker};
 
@@ -95,10 +95,10 @@ impl Engine {
 }
 
 fn follow(mut session: Session, commands: &Receiver<Command>, progress: &Progress) {
-    let mut history = History::new(history::SAMPLES);
+    let mut history = History::default();
     loop {
-        let more = session.work(&mut history);
-        session.sample(&mut history);
+        let more = session.work(&mut ());
+        session.remember(&mut history, &mut ());
         let since = u64::try_from(progress.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         progress.last_round.store(since, Ordering::Relaxed);
         if session.is_ready() && !progress.ready.swap(true, Ordering::Release) {
@@ -108,10 +108,10 @@ fn follow(mut session: Session, commands: &Receiver<Command>, progress: &Progres
             match command {
                 Command::Snapshot(answer) => {
                     // Whoever asked may have gone away.
-                    let _ = answer.send(session.snapshot(&mut history));
+                    let _ = answer.send(session.snapshot(&mut ()));
                 }
                 Command::Evidence(window, answer) => {
-                    let _ = answer.send(session.evidence(window, &mut history));
+                    let _ = answer.send(session.evidence(window, &history, &mut ()));
                 }
                 Command::Stop(answer) => {
                     let core = session.close(&mut ());

@@ -10,7 +10,10 @@ use std::process::{Command, Stdio};
 use proptest::prelude::*;
 
 use super::*;
-use crate::aggregate::{CensusStatus, Histogram, Lost, ProbeStatus, Snapshot};
+use crate::aggregate::{
+    CensusStatus, Figures, Histogram, ListenFigures, ListenerRow, Lost, PortFigures, PortRow, ProbeStatus, Snapshot,
+    TimeWaitFigures, TimeWaitRow,
+};
 use crate::event::TcpState::{self, *};
 use crate::host::process::ProcessStatus;
 use crate::lifecycle::{self, ConnectFailure, Role, Unmeasured};
@@ -34,6 +37,7 @@ fn fresh() -> Snapshot {
         other_protocol_transitions: 0,
         odd_transitions: 0,
         other_netns_transitions: 0,
+        odd_transitions: 0,
         opened: Default::default(),
         closed: Default::default(),
         connect_attempts: 0,
@@ -57,7 +61,48 @@ fn fresh() -> Snapshot {
         probes: Vec::new(),
         started_unix_seconds: 1_700_000_000.5,
         units_folded: 0,
+        figures: fresh_figures(),
     }
+}
+
+/// The rests are there from the start.
+fn fresh_figures() -> Figures {
+    let rest = |role| TimeWaitRow { role, endpoint: "other".into(), unit: "other".into(), sockets: 0 };
+    Figures {
+        time_wait: TimeWaitFigures {
+            rows: Role::ALL.map(rest).to_vec(),
+            entered: vec![("other".into(), [0; Role::COUNT])],
+            limit: Some(131_072),
+            overflows: Some(0),
+            ..TimeWaitFigures::default()
+        },
+        ports: PortFigures { available: Some(28_232), ..PortFigures::default() },
+        listen: ListenFigures {
+            rows: vec![ListenerRow { listener: "other".into(), ..ListenerRow::default() }],
+            overflows: Some(0),
+            drops: Some(0),
+            ..ListenFigures::default()
+        },
+        ..Figures::default()
+    }
+}
+
+/// Figures with `top` rows of everything, before the rests.
+fn full_figures(top: usize, mut next: impl FnMut() -> u64) -> Figures {
+    let mut figures = fresh_figures();
+    for n in 0..top {
+        let unit = format!("unit-{n}.service");
+        let endpoint = format!("[2001:db8::{n:x}]:443");
+        let row = TimeWaitRow { role: Role::Client, endpoint, unit: unit.clone(), sockets: next() };
+        figures.time_wait.rows.insert(n, row);
+        figures.time_wait.entered.insert(n, (unit.clone(), [next(), next(), next()]));
+        let (source, destination) = (format!("192.0.2.{n}"), format!("198.51.100.{n}:5432"));
+        figures.ports.rows.push(PortRow { source, destination, used: next() });
+        let listener = format!("0.0.0.0:{}", 8000 + n);
+        figures.listen.rows.insert(n, ListenerRow { listener, backlog: next(), limit: next(), half_open: next() });
+        figures.close_wait_oldest.push((unit, 1_700_000_000.125 + n as f64));
+    }
+    figures
 }
 
 /// A daemon in the middle of its life; every field differs from its neighbours.
@@ -117,6 +162,17 @@ pub(crate) fn busy() -> Snapshot {
         probe("iter_tcp", "iterator", true, Some((3, 72_000_000))),
     ];
     snapshot.units_folded = next();
+    let mut figures = full_figures(2, &mut next);
+    for count in figures.time_wait.remaining.iter_mut().chain(&mut figures.time_wait.left) {
+        *count = next();
+    }
+    for row in &mut figures.time_wait.rows[2..] {
+        row.sockets = next();
+    }
+    (figures.time_wait.folded, figures.ports.folded, figures.listen.folded) = (next(), next(), next());
+    (figures.time_wait.overflows, figures.listen.overflows) = (Some(next()), Some(next()));
+    (figures.listen.drops, figures.owners_refused) = (Some(next()), next());
+    snapshot.figures = figures;
     snapshot
 }
 
@@ -191,9 +247,10 @@ fn nothing_disappears_when_it_falls_to_zero_again() {
 }
 
 #[test]
-fn sixty_units_stay_below_two_thousand_series() {
+fn sixty_units_and_thirty_rows_stay_below_two_thousand_series() {
     let mut snapshot = busy();
     snapshot.unit_sockets = (0..60).map(|n| (format!("unit-{n}.service"), [1; TcpState::COUNT])).collect();
+    snapshot.figures = full_figures(30, || 1);
     // As many buckets as a generous histogram has.
     static BOUNDS: [u64; 20] = [1_000_000; 20];
     for histogram in

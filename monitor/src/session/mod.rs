@@ -11,14 +11,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::aggregate::Snapshot;
-use crate::core::{Core, CoreOptions, Gauges, Observer};
+use crate::config::EndpointDetail;
+use crate::core::{Core, CoreOptions, Gauges, OWNERS_DEFAULT, Observer};
 use crate::host::CgroupNames;
 use crate::input::{Input, Walk};
 use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Probes, RingReader};
 
 pub use schedule::Schedule;
 pub use waker::Waker;
-use walk::{WalkUnderWay, Walked, read_host_figures};
+use walk::{WalkUnderWay, Walked, read_host_figures, read_ports};
 
 /// The ring is looked at so often even when the kernel side does not wake the reader.
 const POLL: Duration = Duration::from_millis(50);
@@ -37,6 +38,9 @@ pub struct SessionOptions {
     pub max_connections: usize,
     /// Values of the label `unit` before `other`.
     pub units: usize,
+    /// Rows of a metric before `other`.
+    pub top: usize,
+    pub endpoints: EndpointDetail,
     /// The least time between two walks over the socket tables.
     pub census_interval: Duration,
 }
@@ -55,6 +59,8 @@ pub struct Session {
     schedule: Schedule,
     walk: Option<WalkUnderWay>,
     host_read_at: Option<Instant>,
+    /// The texts that the core was given last.
+    ports: Option<(String, String)>,
     waker: Waker,
     /// All network namespaces are watched.
     watches_all: bool,
@@ -77,6 +83,9 @@ impl Session {
         let core = Core::new(&CoreOptions {
             max_connections: options.max_connections,
             units: options.units,
+            top: options.top,
+            endpoints: options.endpoints,
+            owners: OWNERS_DEFAULT,
             synack_probe: probes.sees_synack_retransmits(),
         });
         Ok(Self {
@@ -89,6 +98,7 @@ impl Session {
             schedule: Schedule::new(options.census_interval),
             walk: None,
             host_read_at: None,
+            ports: None,
             waker,
             watches_all: options.load.netns.is_none(),
             probe_missed: 0,
@@ -185,6 +195,11 @@ impl Session {
     fn read_host(&mut self, observer: &mut impl Observer) {
         self.read_totals(observer);
         self.feed(&Input::Host(read_host_figures()), observer);
+        let ports = read_ports();
+        if let Some((range, reserved)) = ports.as_ref().filter(|_| ports != self.ports) {
+            self.feed(&Input::Ports { range, reserved }, observer);
+            self.ports = ports;
+        }
     }
 
     /// A cgroup may be gone when its name is asked for.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::event::KernelTime;
-use crate::host::{read_snmp, read_sockstat};
+use crate::host::{read_snmp, read_sockstat, read_sysctl};
 use crate::input::HostFigures;
 
 use super::clock;
@@ -71,8 +71,34 @@ fn read_walk(mut walk: File) -> io::Result<Walked> {
 /// The figures of this process' own network namespace.
 pub fn read_host_figures() -> HostFigures {
     let process = Path::new("/proc/thread-self");
+    let sockstat = read_sockstat(process).unwrap_or_default();
+    let snmp = read_snmp(process).unwrap_or_default();
+    let sysctl = |key| read_sysctl(Path::new(SYSCTLS), key)?.parse().ok();
     HostFigures {
-        time_wait: read_sockstat(process).ok().and_then(|sockstat| sockstat.tw),
-        syncookies_received: read_snmp(process).ok().and_then(|snmp| snmp.tcp_ext("SyncookiesRecv")),
+        time_wait: sockstat.tw,
+        orphans: sockstat.orphan,
+        syncookies_received: snmp.tcp_ext("SyncookiesRecv"),
+        time_wait_overflows: snmp.tcp_ext("TCPTimeWaitOverflow"),
+        tw_recycled: snmp.tcp_ext("TWRecycled"),
+        listen_overflows: snmp.tcp_ext("ListenOverflows"),
+        listen_drops: snmp.tcp_ext("ListenDrops"),
+        abort_on_close: snmp.tcp_ext("TCPAbortOnClose"),
+        abort_on_data: snmp.tcp_ext("TCPAbortOnData"),
+        tcp_max_tw_buckets: sysctl("net.ipv4.tcp_max_tw_buckets"),
+        tcp_ehash_entries: sysctl("net.ipv4.tcp_ehash_entries"),
+        tcp_tw_reuse: sysctl("net.ipv4.tcp_tw_reuse"),
+        tcp_timestamps: sysctl("net.ipv4.tcp_timestamps"),
+        tcp_fin_timeout: sysctl("net.ipv4.tcp_fin_timeout"),
+        tcp_max_orphans: sysctl("net.ipv4.tcp_max_orphans"),
+        somaxconn: sysctl("net.core.somaxconn"),
     }
+}
+
+const SYSCTLS: &str = "/proc/sys";
+
+/// The texts of `ip_local_port_range` and `ip_local_reserved_ports`; `None` when the first cannot be read.
+pub fn read_ports() -> Option<(String, String)> {
+    let sysctl = |key| read_sysctl(Path::new(SYSCTLS), key);
+    let range = sysctl("net.ipv4.ip_local_port_range")?;
+    Some((range, sysctl("net.ipv4.ip_local_reserved_ports").unwrap_or_default()))
 }

@@ -15,6 +15,7 @@ pub mod kind {
     pub const WALK_FAILED: u32 = 6;
     pub const END: u32 = 7;
     pub const UNIT: u32 = 8;
+    pub const PORTS: u32 = 9;
 }
 
 /// Appends the payload of `input` to `out` and gives its kind.
@@ -32,6 +33,12 @@ pub fn encode(input: &Input<'_>, out: &mut Vec<u8>) -> u32 {
         Input::Host(figures) => {
             put_host(out, figures);
             kind::HOST
+        }
+        Input::Ports { range, reserved } => {
+            out.extend_from_slice(range.as_bytes());
+            out.push(0);
+            out.extend_from_slice(reserved.as_bytes());
+            kind::PORTS
         }
         Input::Unit { cgroup, name } => {
             put(out, cgroup.0);
@@ -66,6 +73,10 @@ pub fn decode<R>(kind: u32, mut payload: &[u8], handle: impl FnOnce(Input<'_>) -
             handle(Input::Totals { counters: &take_counters(from)?, probe_missed })
         }
         kind::HOST => handle(Input::Host(take_host(from)?)),
+        kind::PORTS => {
+            let (range, reserved) = std::str::from_utf8(from).ok()?.split_once('\0')?;
+            handle(Input::Ports { range, reserved })
+        }
         kind::UNIT => {
             let cgroup = CgroupId(take(from)?);
             handle(Input::Unit { cgroup, name: std::str::from_utf8(from).ok()? })
@@ -114,12 +125,15 @@ fn take_counters(from: &mut &[u8]) -> Option<Counters> {
 
 /// Figures that may be missing are kept as their value plus one, 0 for none.
 fn put_host(out: &mut Vec<u8>, figures: &HostFigures) {
-    for value in [figures.time_wait, figures.syncookies_received] {
+    for value in figures.to_row() {
         put(out, value.map_or(0, |value| value.saturating_add(1)));
     }
 }
 
 fn take_host(from: &mut &[u8]) -> Option<HostFigures> {
-    let mut optional = || take(from).map(|value| value.checked_sub(1));
-    Some(HostFigures { time_wait: optional()?, syncookies_received: optional()? })
+    let mut row = [None; HostFigures::COUNT];
+    for value in &mut row {
+        *value = take(from)?.checked_sub(1);
+    }
+    Some(HostFigures::from_row(row))
 }

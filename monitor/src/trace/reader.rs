@@ -134,7 +134,7 @@ mod tests {
     fn trace(head: &Head) -> Vec<u8> {
         let mut writer = TraceWriter::new(Vec::new(), head).expect("memory");
         let counters = Counters { records: 3, wakeups: 4, ..Counters::ZERO };
-        let host = HostFigures { time_wait: Some(0), syncookies_received: None };
+        let host = HostFigures { time_wait: Some(0), tw_recycled: Some(7), ..HostFigures::default() };
         let walk = Walk {
             began: KernelTime(1),
             ended: KernelTime(2),
@@ -147,6 +147,7 @@ mod tests {
             Input::Record(&[1, 2, 3]),
             Input::Totals { counters: &counters, probe_missed: 8 },
             Input::Host(host),
+            Input::Ports { range: "32768\t60999\n", reserved: "" },
             Input::Unit { cgroup: CgroupId(3), name: "nginx.service" },
             Input::WalkBegins { at: KernelTime(6), counters: &counters },
             Input::Walk(walk),
@@ -168,7 +169,7 @@ mod tests {
             written.expect("memory");
             frames += 1;
         }
-        assert_eq!((frames, again.finish().expect("memory")), (7, bytes));
+        assert_eq!((frames, again.finish().expect("memory")), (8, bytes));
     }
 
     #[test]
@@ -187,8 +188,8 @@ mod tests {
         check(&[b"SYNFINT9", &good[8..]].concat(), "format 9");
         check(&good[..20], "head is damaged: it is cut short");
         check(&trace(&Head { abi: 77, ..head() }), "records of version 77");
-        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 7 frames");
-        check(&good[..good.len() - 12], "the 6 frames before that are whole");
+        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 8 frames");
+        check(&good[..good.len() - 12], "the 7 frames before that are whole");
         let mut odd = good.clone();
         let last = odd.len() - 8;
         odd[last] = 99;

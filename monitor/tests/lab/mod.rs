@@ -20,6 +20,7 @@ pub mod packet;
 pub mod page;
 pub mod peer;
 pub mod place;
+pub mod record;
 pub mod sockets;
 pub mod tables;
 pub mod tun;

@@ -2,8 +2,11 @@
 
 mod connections;
 mod daemon;
+mod listeners;
+mod ports;
 mod process;
 mod sockets;
+mod time_wait;
 
 use super::Metric;
 
@@ -17,6 +20,9 @@ pub struct Section {
 pub const CATALOGUE: &[Section] = &[
     Section { title: "Connections", metrics: connections::METRICS },
     Section { title: "Sockets now", metrics: sockets::METRICS },
+    Section { title: "TIME_WAIT", metrics: time_wait::METRICS },
+    Section { title: "Ephemeral ports", metrics: ports::METRICS },
+    Section { title: "Listeners and CLOSE_WAIT", metrics: listeners::METRICS },
     Section { title: "The daemon", metrics: daemon::METRICS },
     Section { title: "The process", metrics: process::METRICS },
 ];

@@ -1,14 +1,36 @@
 //! The core whole: inputs in, outcomes and snapshots out. Pure, so a trace file repeats a run to the byte.
 
+mod contacts;
+mod evidence;
+mod figures;
+mod flows;
+mod moment;
+mod tally;
+mod time_wait;
+mod view;
+
 use crate::aggregate::{
-    Aggregates, CensusStatus, KernelCounters, Lost, PerState, Populations, ProbeStatus, Readings, SmallSockets,
+    Aggregates, CensusStatus, EphemeralRange, KernelCounters, Lost, Populations, ProbeStatus, Readings, SmallSockets,
     Snapshot, Units,
 };
-use crate::census::{self, Kind};
+use crate::census;
+use crate::config::EndpointDetail;
 use crate::decode::decode;
 use crate::event::{CgroupId, Event, TcpState};
 use crate::input::{HostFigures, Input, Walk};
-use crate::lifecycle::{Connection, Options, Outcome, Seed, Tracker};
+use crate::lifecycle::{Connection, Options, Outcome, Role, Tracker};
+use contacts::Contacts;
+use figures::{Pages, Sources};
+use tally::{Tally, seed};
+use time_wait::Ledger;
+use view::View;
+
+pub use evidence::EvidenceWindow;
+pub use moment::Moment;
+
+/// Owners remembered for their TIME_WAIT sockets unless told otherwise: more than twice what Linux allows by default on most hosts, and
+/// about 20 MiB when full.
+pub const OWNERS_DEFAULT: usize = 400_000;
 
 /// Watches the core at work.
 pub trait Observer {
@@ -29,6 +51,11 @@ pub struct CoreOptions {
     pub max_connections: usize,
     /// Values of the label `unit` before `other`.
     pub units: usize,
+    /// Rows of a metric before `other`.
+    pub top: usize,
+    pub endpoints: EndpointDetail,
+    /// Ended connections whose owners are remembered for their TIME_WAIT sockets.
+    pub owners: usize,
     /// SYN-ACK retransmissions come as events.
     pub synack_probe: bool,
 }
@@ -61,6 +88,12 @@ pub struct Core {
     missed_at_last_walk: u64,
     small: SmallSockets,
     requests: Vec<(CgroupId, u64)>,
+    range: Option<EphemeralRange>,
+    ledger: Ledger,
+    contacts: Contacts,
+    /// Of the last census.
+    view: View,
+    pages: Pages,
 }
 
 impl Core {
@@ -81,6 +114,11 @@ impl Core {
             missed_at_last_walk: 0,
             small: SmallSockets::default(),
             requests: Vec::new(),
+            range: None,
+            ledger: Ledger::new(options.owners),
+            contacts: Contacts::default(),
+            view: View::default(),
+            pages: Pages::new(options.top, options.endpoints),
         }
     }
 
@@ -93,16 +131,19 @@ impl Core {
                 self.probe_missed = *probe_missed;
             }
             Input::Host(figures) => self.handle_host(*figures),
+            Input::Ports { range, reserved } => self.range = EphemeralRange::parse(range, reserved).ok(),
             // Names matter only at the edges.
             Input::Unit { .. } => {}
             Input::WalkBegins { at, counters } => {
                 self.walk_began = Some(KernelCounters::sum([*counters]));
                 self.tracker.begin_walk(*at);
+                self.ledger.begin_walk();
             }
             Input::Walk(walk) => self.handle_walk(walk, observer),
             Input::WalkFailed => {
                 self.walk_began = None;
                 self.tracker.abandon_walk();
+                self.ledger.abandon_walk();
                 self.census.success = false;
             }
         }
@@ -120,9 +161,17 @@ impl Core {
             };
             observer.event(&event, known);
         }
-        let aggregates = &mut self.aggregates;
-        self.tracker.handle_event(&event, &mut |outcome| {
+        let Self { aggregates, tracker, ledger, contacts, view, range, .. } = self;
+        tracker.handle_event(&event, &mut |outcome| {
             aggregates.apply(&outcome);
+            contacts.apply(&event, &outcome);
+            if let Outcome::Finished(end) = &outcome {
+                let role = match end.role {
+                    Role::Client | Role::Server => end.role,
+                    Role::Unknown => view.listening.role_of(end.netns, &end.tuple, range.as_ref()),
+                };
+                ledger.finished(end, role);
+            }
             observer.outcome(&outcome);
         });
     }
@@ -134,6 +183,7 @@ impl Core {
             _ => None,
         };
         self.aggregates.resolve_suspects(cookies);
+        self.ledger.flows.settle_refusals(figures.time_wait_overflows);
         self.host = figures;
     }
 
@@ -160,6 +210,7 @@ impl Core {
         });
         self.totals = after;
         self.handle_host(walk.host);
+        self.view = view::take(walk, &found, &self.tracker, &mut self.ledger, self.range.as_ref());
         self.small = tally.small;
         self.requests = tally.requests;
         self.walks_done += 1;
@@ -193,18 +244,13 @@ impl Core {
         }
     }
 
-    /// Followed sockets that are not listening, in any order.
-    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.tracker.connections().map(|(_, connection)| connection)
-    }
-
     /// Cgroups met since the last call, to be named while their directory is there.
     pub fn take_new_cgroups(&mut self) -> Vec<CgroupId> {
         self.aggregates.cgroups.take_new().collect()
     }
 
     /// Everything known now. `name_unit` gives the value of the label `unit` for a cgroup.
-    pub fn snapshot(&mut self, gauges: Gauges, name_unit: impl FnMut(CgroupId) -> String) -> Snapshot {
+    pub fn snapshot(&mut self, gauges: Gauges, mut name_unit: impl FnMut(CgroupId) -> String) -> Snapshot {
         let readings = Readings {
             counters: self.totals,
             probe_missed: self.probe_missed,
@@ -216,55 +262,23 @@ impl Core {
             census: CensusStatus { interval_seconds: gauges.census_interval_seconds, ..self.census },
             probes: gauges.probes,
             started_unix_seconds: gauges.started_unix_seconds,
-            small: self.host.time_wait.map_or(self.small, |tw| self.small.with_sockstat(tw)),
+            small: self.small_now(),
             requests: self.requests.clone(),
         };
-        self.aggregates.fill(readings, &self.populations, &mut self.units, name_unit)
+        let mut snapshot = self.aggregates.fill(readings, &self.populations, &mut self.units, &mut name_unit);
+        let sources = Sources {
+            ledger: &mut self.ledger,
+            view: &self.view,
+            range: self.range.as_ref(),
+            host: &self.host,
+            time_wait: snapshot.sockets[TcpState::TimeWait.index()],
+        };
+        snapshot.figures = self.pages.figures(sources, &mut name_unit);
+        snapshot
     }
-}
 
-/// A full socket of a walk, for the tracker.
-fn seed(found: &census::Found) -> Option<Seed> {
-    match found.kind {
-        Kind::Full { state, .. } => {
-            Some(Seed { socket: found.socket, cgroup: found.cgroup, netns: found.netns, state, tuple: found.tuple })
-        }
-        Kind::Waiting { .. } | Kind::Request { .. } => None,
-    }
-}
-
-/// A walk, counted.
-struct Tally {
-    full: PerState<u64>,
-    small: SmallSockets,
-    /// Half-open requests by the cgroup of their listener, ascending.
-    requests: Vec<(CgroupId, u64)>,
-}
-
-impl Tally {
-    fn of(found: &[census::Found]) -> Self {
-        let mut tally = Self { full: [0; TcpState::COUNT], small: SmallSockets::default(), requests: Vec::new() };
-        let mut listeners = hashbrown::HashMap::new();
-        let mut requests = std::collections::BTreeMap::new();
-        for socket in found {
-            match socket.kind {
-                Kind::Full { state, .. } => {
-                    tally.full[state.index()] += 1;
-                    if state == TcpState::Listen {
-                        listeners.insert(socket.socket, socket.cgroup);
-                    }
-                }
-                Kind::Waiting { substate: TcpState::FinWait2, .. } => tally.small.fin_wait2 += 1,
-                Kind::Waiting { .. } => tally.small.time_wait += 1,
-                Kind::Request { listener, .. } => {
-                    tally.small.requests += 1;
-                    // Listeners come first in a walk. One that was closed since leaves its requests without an owner.
-                    let cgroup = listeners.get(&listener).copied().unwrap_or_default();
-                    *requests.entry(cgroup).or_insert(0) += 1;
-                }
-            }
-        }
-        tally.requests = requests.into_iter().collect();
-        tally
+    /// Small sockets by the last census and the last total of the kernel.
+    fn small_now(&self) -> SmallSockets {
+        self.host.time_wait.map_or(self.small, |tw| self.small.with_sockstat(tw))
     }
 }

@@ -1,0 +1,122 @@
+//! What a snapshot says of TIME_WAIT, ports, listeners and CLOSE_WAIT: bounded rows, their labels made.
+
+use super::PerRole;
+use super::makers::REMAINING_MS;
+use crate::lifecycle::Role;
+
+/// How a TIME_WAIT socket ended, as far as it can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Leave {
+    /// Its timer ran out.
+    Expired,
+    /// connect() took its ports over.
+    Reused,
+    /// A reset ended it.
+    Reset,
+    /// The kernel made room.
+    Evicted,
+    /// Early, and nobody says how: a new SYN on the same ports, a reset, `ss -K`, a namespace that went.
+    Unknown,
+}
+
+impl Leave {
+    pub const ALL: [Self; 5] = [Self::Expired, Self::Reused, Self::Reset, Self::Evicted, Self::Unknown];
+    pub const COUNT: usize = Self::ALL.len();
+
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The metric label value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Reused => "reused",
+            Self::Reset => "reset",
+            Self::Evicted => "evicted",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// TIME_WAIT sockets of one maker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeWaitRow {
+    pub role: Role,
+    /// Client: the remote end. Server: the local end. `other`: folded together. `unknown`: with the role, the end is not known.
+    pub endpoint: String,
+    pub unit: String,
+    pub sockets: u64,
+}
+
+/// TIME_WAIT: how many, whose, how they come and go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TimeWaitFigures {
+    /// The largest first, then the rest by role. Sums to the sockets in state TIME_WAIT.
+    pub rows: Vec<TimeWaitRow>,
+    /// Makers folded into the rest, now.
+    pub folded: u64,
+    /// By [`REMAINING_MS`], as of the last census.
+    pub remaining: [u64; REMAINING_MS.len()],
+    /// By unit, `other` last.
+    pub entered: Vec<(String, PerRole<u64>)>,
+    pub left: [u64; Leave::COUNT],
+    /// `tcp_max_tw_buckets`.
+    pub limit: Option<u64>,
+    /// `TCPTimeWaitOverflow`.
+    pub overflows: Option<u64>,
+}
+
+/// Ports of the ephemeral range from one source address towards one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortRow {
+    pub source: String,
+    pub destination: String,
+    pub used: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortFigures {
+    /// The fullest first.
+    pub rows: Vec<PortRow>,
+    /// Pairs of source and destination that have no row, now.
+    pub folded: u64,
+    /// Size of the range less reserved ports.
+    pub available: Option<u64>,
+}
+
+/// Sockets that listen on one endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerRow {
+    pub listener: String,
+    /// Connections that wait for accept().
+    pub backlog: u64,
+    pub limit: u64,
+    /// Requests that wait for the last ACK.
+    pub half_open: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenFigures {
+    /// The fullest first, `other` last.
+    pub rows: Vec<ListenerRow>,
+    /// Endpoints folded into `other`, now.
+    pub folded: u64,
+    /// `ListenOverflows`.
+    pub overflows: Option<u64>,
+    /// `ListenDrops`.
+    pub drops: Option<u64>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    pub time_wait: TimeWaitFigures,
+    pub ports: PortFigures,
+    pub listen: ListenFigures,
+    /// Unix seconds at which the oldest CLOSE_WAIT socket of a unit got there or was first seen, as of the last census.
+    /// Only units that have one.
+    pub close_wait_oldest: Vec<(String, f64)>,
+    /// Connections that the memory of owners had no room for.
+    pub owners_refused: u64,
+}

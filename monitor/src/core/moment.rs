@@ -1,0 +1,80 @@
+//! The counters at one moment: two of them make a window.
+
+use std::collections::BTreeMap;
+
+use super::Core;
+use super::contacts::FailureKey;
+use crate::aggregate::{Histogram, PerRole, PortKey};
+use crate::event::{CgroupId, KernelTime, TcpState};
+use crate::input::HostFigures;
+use crate::lifecycle::{Close, Role};
+
+/// Bounds of the steps of [`crate::diagnose::HandshakeTail`], nanoseconds.
+const STEPS_NS: [u64; 3] = [1_000_000_000, 3_000_000_000, 7_000_000_000];
+
+/// Pairs of source and destination kept with their ports.
+const TUPLES: usize = 64;
+
+/// What the core had counted at one moment: a few KiB, up to 150 KiB on a host with a thousand busy destinations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moment {
+    pub at: KernelTime,
+    /// State changes outside the watched namespaces so far.
+    pub other_netns_transitions: u64,
+    pub(super) closes: [u64; Close::COUNT],
+    pub(super) entered: u64,
+    /// Measured handshakes, and those longer than each of [`STEPS_NS`].
+    pub(super) handshakes: PerRole<(u64, [u64; 3])>,
+    pub(super) host: HostFigures,
+    pub(super) failed: BTreeMap<FailureKey, u64>,
+    pub(super) opened: BTreeMap<PortKey, u64>,
+    /// Ports in use, as of the census before; `None` before the first.
+    pub(super) ports: Option<BTreeMap<PortKey, u64>>,
+    pub(super) close_wait: Option<BTreeMap<CgroupId, u64>>,
+    pub(super) fin_wait2: Option<u64>,
+}
+
+impl Core {
+    /// The counters as they are now; `at` is now.
+    pub fn moment(&self, at: KernelTime) -> Moment {
+        let mut closes = [0; Close::COUNT];
+        for by_close in &self.aggregates.closed {
+            closes.iter_mut().zip(by_close).for_each(|(sum, count)| *sum += count);
+        }
+        let known = self.walks_done > 0;
+        let tuples = self.view.ports.as_ref().map(|usage| &usage.tuples.entries);
+        Moment {
+            at,
+            other_netns_transitions: self.totals.other_netns,
+            closes,
+            entered: self.ledger.flows.entered_total(),
+            handshakes: Role::ALL.map(|role| tail(&self.aggregates.handshake[role.index()])),
+            host: self.host,
+            failed: self.contacts.failed.iter().map(|(&key, &count)| (key, count)).collect(),
+            opened: self.contacts.opened.iter().map(|(&key, &count)| (key, count)).collect(),
+            ports: tuples.map(|rows| rows.iter().take(TUPLES).map(|(key, tally)| (*key, tally.used)).collect()),
+            close_wait: known.then(|| self.close_wait_now()),
+            fin_wait2: self
+                .populations
+                .full_sockets(&self.totals.transitions)
+                .map(|full| full[TcpState::FinWait2.index()] + self.small_now().fin_wait2),
+        }
+    }
+
+    /// CLOSE_WAIT sockets by cgroup.
+    pub(super) fn close_wait_now(&self) -> BTreeMap<CgroupId, u64> {
+        let rows = self.aggregates.cgroups.rows().iter();
+        let rows = rows.map(|(cgroup, row)| (*cgroup, row[TcpState::CloseWait.index()]));
+        rows.filter(|(_, sockets)| *sockets > 0).collect()
+    }
+}
+
+fn tail(histogram: &Histogram) -> (u64, [u64; 3]) {
+    let count = histogram.count();
+    let longer = STEPS_NS.map(|step| {
+        let within = histogram.bounds_ns().iter().zip(histogram.cumulative());
+        let within = within.take_while(|(bound, _)| **bound <= step).last().map_or(0, |(_, count)| count);
+        count - within
+    });
+    (count, longer)
+}

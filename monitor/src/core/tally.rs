@@ -1,0 +1,54 @@
+//! A walk, counted by state, and as the tracker wants it.
+
+use std::collections::BTreeMap;
+
+use crate::aggregate::{PerState, SmallSockets};
+use crate::census::{self, Kind};
+use crate::event::{CgroupId, TcpState};
+use crate::lifecycle::Seed;
+
+/// A full socket of a walk, for the tracker.
+pub fn seed(found: &census::Found) -> Option<Seed> {
+    match found.kind {
+        Kind::Full { state, .. } => {
+            Some(Seed { socket: found.socket, cgroup: found.cgroup, netns: found.netns, state, tuple: found.tuple })
+        }
+        Kind::Waiting { .. } | Kind::Request { .. } => None,
+    }
+}
+
+/// A walk, counted.
+pub struct Tally {
+    pub full: PerState<u64>,
+    pub small: SmallSockets,
+    /// Half-open requests by the cgroup of their listener, ascending.
+    pub requests: Vec<(CgroupId, u64)>,
+}
+
+impl Tally {
+    pub fn of(found: &[census::Found]) -> Self {
+        let mut tally = Self { full: [0; TcpState::COUNT], small: SmallSockets::default(), requests: Vec::new() };
+        let mut listeners = hashbrown::HashMap::new();
+        let mut requests = BTreeMap::new();
+        for socket in found {
+            match socket.kind {
+                Kind::Full { state, .. } => {
+                    tally.full[state.index()] += 1;
+                    if state == TcpState::Listen {
+                        listeners.insert(socket.socket, socket.cgroup);
+                    }
+                }
+                Kind::Waiting { substate: TcpState::FinWait2, .. } => tally.small.fin_wait2 += 1,
+                Kind::Waiting { .. } => tally.small.time_wait += 1,
+                Kind::Request { listener, .. } => {
+                    tally.small.requests += 1;
+                    // Listeners come first in a walk. One that was closed since leaves its requests without an owner.
+                    let cgroup = listeners.get(&listener).copied().unwrap_or_default();
+                    *requests.entry(cgroup).or_insert(0) += 1;
+                }
+            }
+        }
+        tally.requests = requests.into_iter().collect();
+        tally
+    }
+}

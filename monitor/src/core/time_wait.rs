@@ -1,0 +1,193 @@
+//! TIME_WAIT by maker: counted by each census, moved by events in between, cut to the kernel's own total.
+
+use std::num::NonZeroU64;
+
+use super::flows::{Cgroup, Flows, Level, TimeLeft};
+use crate::aggregate::{
+    EphemeralRange, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, REMAINING_MS, SmallSocket, Substate, TopK,
+    Unit, endpoint_of, share,
+};
+use crate::event::{KernelTime, NetnsId, Tuple};
+use crate::lifecycle::{Finished, Role, Wait};
+
+/// Makers held while a census is counted.
+const MAKERS_CAPACITY: usize = 4096;
+/// Makers kept of a census; which of them are shown is decided by the names of their units.
+const MAKERS_KEPT: usize = 1024;
+/// Ends remembered while a walk goes on, so that those that it missed are not: 3 MiB at most.
+const UNDER_WAY_LIMIT: usize = 32_768;
+/// A full memory is swept at most so often: each sweep looks at all of it.
+const SWEEP_NS: u64 = 1_000_000_000;
+
+type Key = MakerKey<Cgroup>;
+
+struct Noted {
+    netns: NetnsId,
+    tuple: Tuple,
+    key: Key,
+    at: KernelTime,
+}
+
+/// Whose the TIME_WAIT sockets are.
+pub struct Ledger {
+    pub owners: Owners<Cgroup>,
+    pub flows: Flows,
+    /// Of the last census.
+    rows: Vec<MakerRow<Cgroup>>,
+    folded: u64,
+    remaining: [u64; REMAINING_MS.len()],
+    /// Since then, in either substate: almost all that start in FIN_WAIT2 turn within a round trip.
+    added: TopK<Key, u64>,
+    /// `Some` while a walk goes on.
+    under_way: Option<Vec<Noted>>,
+    swept_at: KernelTime,
+}
+
+/// A census, as far as the ledger is concerned: sockets go in, then [`Ledger::finish`].
+pub struct Counting<'a> {
+    makers: Makers<'a, Cgroup>,
+    flows: &'a mut Flows,
+    began: KernelTime,
+    standing: u64,
+    time_left: TimeLeft,
+}
+
+/// What came out of it.
+pub struct Counted {
+    by_maker: crate::aggregate::SmallByMaker<Cgroup>,
+    standing: u64,
+    time_left: TimeLeft,
+}
+
+impl Ledger {
+    /// `capacity`: connections whose owners are remembered.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            owners: Owners::new(capacity),
+            flows: Flows::default(),
+            rows: Vec::new(),
+            folded: 0,
+            remaining: [0; REMAINING_MS.len()],
+            added: TopK::new(MAKERS_CAPACITY),
+            under_way: None,
+            swept_at: KernelTime(0),
+        }
+    }
+
+    /// A connection ended. `role` as the tracker or, failing that, the listeners say.
+    pub fn finished(&mut self, end: &Finished, role: Role) {
+        let waiting = match end.wait {
+            Wait::None => return,
+            Wait::TimeWait => Substate::TimeWait,
+            Wait::FinWait2 => Substate::FinWait2,
+        };
+        let by = OwnedBy { role, unit: NonZeroU64::new(end.cgroup.0) };
+        if self.owners.is_full() && end.at.since(self.swept_at).is_some_and(|ns| ns >= SWEEP_NS) {
+            self.swept_at = end.at;
+            self.owners.sweep(end.at);
+        }
+        match self.owners.remember(end.netns, &end.tuple, by, waiting, end.at) {
+            Some((replaced, Substate::FinWait2)) => self.flows.vanished(replaced),
+            Some((_, Substate::TimeWait)) | None => {}
+        }
+        self.flows.ended(by, waiting);
+        let key = (role, endpoint_of(role, &end.tuple), by.unit.map_or(Unit::Unknown, Unit::Known));
+        self.added.add(key, 1);
+        if let Some(noted) = self.under_way.as_mut().filter(|noted| noted.len() < UNDER_WAY_LIMIT) {
+            noted.push(Noted { netns: end.netns, tuple: end.tuple, key, at: end.at });
+        }
+    }
+
+    pub fn begin_walk(&mut self) {
+        self.under_way = Some(Vec::new());
+    }
+
+    pub fn abandon_walk(&mut self) {
+        self.under_way = None;
+    }
+
+    /// The walk that began at `began` is to be counted.
+    pub fn count<'a>(
+        &'a mut self,
+        began: KernelTime,
+        listening: &'a Listening,
+        range: Option<&'a EphemeralRange>,
+    ) -> Counting<'a> {
+        let makers = Makers::new(&mut self.owners, listening, range, MAKERS_CAPACITY);
+        Counting { makers, flows: &mut self.flows, began, standing: 0, time_left: TimeLeft::default() }
+    }
+
+    /// Takes over what was counted. `recycled`: `TWRecycled` right after the walk.
+    pub fn finish(&mut self, counted: Counted, began: KernelTime, recycled: Option<u64>) {
+        self.added = TopK::new(MAKERS_CAPACITY);
+        for noted in self.under_way.take().unwrap_or_default() {
+            // What ended after the walk had passed its place is there all the same.
+            if noted.at >= began && !self.owners.is_found(noted.netns, &noted.tuple) {
+                self.added.add(noted.key, 1);
+            }
+        }
+        let Self { owners, flows, .. } = self;
+        let late = owners.settle(began, |by, waiting| match waiting {
+            Substate::FinWait2 => flows.vanished(by),
+            Substate::TimeWait => {}
+        });
+        flows.take(Level { began, standing: counted.standing, late, time_left: counted.time_left, recycled });
+        self.rows = counted.by_maker.time_wait.rows;
+        self.folded = counted.by_maker.time_wait.folded;
+        self.remaining = counted.by_maker.remaining;
+    }
+
+    /// By [`REMAINING_MS`], as of the last census.
+    pub fn remaining(&self) -> [u64; REMAINING_MS.len()] {
+        self.remaining
+    }
+
+    /// Makers of the last census that are in the remainder.
+    pub fn folded(&self) -> u64 {
+        self.folded
+    }
+
+    /// All makers now; they sum to `total`. What has gone since the census is taken from the makers it met, in proportion; what came
+    /// unseen is of unknown role.
+    pub fn makers(&self, total: u64) -> Vec<MakerRow<Cgroup>> {
+        let mut added: Vec<(&Key, u64)> = self.added.iter().map(|(key, &sockets)| (key, sockets)).collect();
+        added.sort_unstable();
+        let added =
+            added.into_iter().map(|(&(role, endpoint, unit), sockets)| MakerRow { role, endpoint, unit, sockets });
+        let mut newer: Vec<MakerRow<Cgroup>> = added.collect();
+        let mut older = self.rows.clone();
+        let sum = |rows: &[MakerRow<Cgroup>]| rows.iter().map(|row| row.sockets).sum::<u64>();
+        let known = sum(&older) + sum(&newer);
+        let mut gone = known.saturating_sub(total);
+        for rows in [&mut older, &mut newer] {
+            let weights: Vec<u64> = rows.iter().map(|row| row.sockets).collect();
+            for (row, part) in rows.iter_mut().zip(share(gone, &weights)) {
+                row.sockets -= part;
+                gone -= part;
+            }
+        }
+        older.append(&mut newer);
+        let unseen = total.saturating_sub(known);
+        older.push(MakerRow { role: Role::Unknown, endpoint: None, unit: Unit::Other, sockets: unseen });
+        older
+    }
+}
+
+impl Counting<'_> {
+    /// Counts a small socket and says whose it is.
+    pub fn add(&mut self, socket: &SmallSocket) -> OwnedBy<Cgroup> {
+        let (by, recalled) = self.makers.add(socket);
+        if socket.substate == Substate::TimeWait {
+            self.standing += u64::from(recalled.is_none_or(|recalled| recalled.at < self.began));
+            self.time_left.add(socket.remaining_ms);
+        }
+        if recalled.is_some_and(|recalled| recalled.turned) {
+            self.flows.turned(by);
+        }
+        by
+    }
+
+    pub fn finish(self) -> Counted {
+        Counted { by_maker: self.makers.finish(MAKERS_KEPT), standing: self.standing, time_left: self.time_left }
+    }
+}
