@@ -37,7 +37,6 @@ fn fresh() -> Snapshot {
         other_protocol_transitions: 0,
         odd_transitions: 0,
         other_netns_transitions: 0,
-        odd_transitions: 0,
         opened: Default::default(),
         closed: Default::default(),
         connect_attempts: 0,

@@ -235,7 +235,7 @@ mod tests {
         assert!(matches!(probe_port(&address, None), PortState::Refused(_)));
         assert!(matches!(probe(&socket), PortState::Refused(_)), "no daemon");
         let daemon = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        let mut answer = |listen: SocketAddr| {
+        let answer = |listen: SocketAddr| {
             let reply =
                 format!(r#"{{"version":1,"status":{{"synfin":"1","pid":7,"ready":true,"listen":["{listen}"]}}}}"#);
             let daemon = daemon.try_clone().unwrap();
