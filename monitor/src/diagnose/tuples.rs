@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, seconds_to_exhaustion, share, steady_time_wait, tuples_needed};
-use super::text::{count, duration, percent, printable, thousands};
+use super::text::{count, duration, percent, thousands, unit_name};
 use super::{Evidence, TupleUse};
 use crate::event::Endpoint;
 use crate::lifecycle::ConnectFailure;
@@ -87,7 +87,7 @@ pub fn exhausted(e: &Evidence) -> Verdict {
         .copied()
         .or_else(|| busiest_first(tuples, |tuple| tuple.destination == destination).first().copied());
     let mut whose_lines = worst(&no_port, |failed| {
-        format!("{} -> {}: {} failed", printable(&failed.unit), failed.destination, count(failed.count, "connect"))
+        format!("{} -> {}: {} failed", unit_name(&failed.unit), failed.destination, count(failed.count, "connect"))
     });
     whose_lines.extend(worst(&over, |tuple| whose(tuple, ports)));
     let mut numbers = vec![];
@@ -138,7 +138,7 @@ fn busiest_first(tuples: &[TupleUse], keep: impl Fn(&TupleUse) -> bool) -> Vec<&
 fn whose(tuple: &TupleUse, ports: u64) -> String {
     format!(
         "{} ({}) {} -> {}: {} ({}), {} in TIME_WAIT",
-        printable(&tuple.unit),
+        unit_name(&tuple.unit),
         tuple.role.label(),
         tuple.source,
         tuple.destination,
@@ -217,7 +217,7 @@ fn fixes(tuple: &TupleUse, ports: u64) -> Vec<String> {
     let mut fixes = general_fixes();
     if tuple.unit != "unknown" {
         fixes[0] =
-            format!("keep connections open in {}: HTTP keep-alive, or a connection pool", printable(&tuple.unit));
+            format!("keep connections open in {}: HTTP keep-alive, or a connection pool", unit_name(&tuple.unit));
     }
     if let (Some(rate), Some(needed)) =
         (tuple.opens_per_second, tuple.opens_per_second.and_then(|rate| tuples_needed(rate, ports)))

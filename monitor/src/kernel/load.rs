@@ -86,8 +86,8 @@ struct Attached {
     programs: &'static [&'static str],
 }
 
-/// Loads and attaches all that this kernel allows. The first result holds the probes, the second reads their records.
-pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader), LoadError> {
+/// Loads the object, made for this kernel, without attaching anything.
+pub(super) fn load_object(options: &LoadOptions) -> Result<(Ebpf, Btf), LoadError> {
     let path = &options.btf;
     let data = std::fs::read(path).map_err(|source| LoadError::BtfUnreadable { path: path.clone(), source })?;
     let types = Types::parse(&data).map_err(|source| LoadError::BtfInvalid { path: path.clone(), source })?;
@@ -97,7 +97,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
     let wake = WakeUps::for_ring(options.ring_bytes);
     let (netns, hz) = (options.netns.unwrap_or(0), timer_hz());
     let backup = u32::from(skips_nested_runs());
-    let mut ebpf = EbpfLoader::new()
+    let ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .override_global(names::OFFSETS, &offsets, true)
         .override_global(names::NETNS, &netns, true)
@@ -108,13 +108,18 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
         .map_max_entries(names::EVENTS, options.ring_bytes)
         .load(object::probes()?)
         .map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
+    Ok((ebpf, btf))
+}
 
+/// Loads and attaches all that this kernel allows. The first result holds the probes, the second reads their records.
+pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader), LoadError> {
+    let (mut ebpf, btf) = load_object(options)?;
     let ring: RingBuf<_> = take(&mut ebpf, names::EVENTS)?;
     let ring = RingReader::new(ring, options.ring_bytes as usize)
         .map_err(|error| LoadError::Map { name: names::EVENTS, reason: error.to_string() })?;
     let counters: PerCpuArray<_, Counters> = take(&mut ebpf, names::COUNTERS)?;
 
-    let mut probes = Probes { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None, log: None };
+    let mut probes = Probes::new(ebpf);
     probes.log = ProbeLog::of(&mut probes.ebpf);
     probes.attach_census(&btf);
     for point in &POINTS {
@@ -127,7 +132,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
         }
         probes.attempts.extend(attempts);
     }
-    drop((btf, data));
+    drop(btf);
     return_memory();
     Ok((probes, ring, CounterReader::new(counters)))
 }
@@ -158,7 +163,11 @@ fn reasons(attempts: &[Attempt]) -> String {
 }
 
 impl Probes {
-    fn attach_census(&mut self, btf: &Btf) {
+    pub(super) fn new(ebpf: Ebpf) -> Self {
+        Self { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None, log: None }
+    }
+
+    pub(super) fn attach_census(&mut self, btf: &Btf) {
         let result = (|| {
             let program = self.ebpf.program_mut(names::CENSUS).ok_or("the object has no census program")?;
             let program: &mut Iter =

@@ -9,6 +9,7 @@ mod object;
 pub mod preflight;
 mod ring;
 mod sys;
+mod trial;
 
 pub use attach::{Attempt, Way};
 pub use btf::{BtfError, OffsetError, Types, resolve_offsets};
@@ -16,3 +17,4 @@ pub use counters::{CounterReader, Missed};
 pub use load::{LoadError, LoadOptions, Probes, Skipped, create_census, load};
 pub use object::{NoProbes, probes};
 pub use ring::RingReader;
+pub use trial::try_all;

@@ -1,6 +1,7 @@
 //! A live watch: the probes and the core that follows them, driven by one thread. Knows no network server and no runtime.
 
 pub mod clock;
+mod evidence;
 pub mod foreground;
 mod schedule;
 mod waker;
@@ -63,6 +64,8 @@ pub struct Session {
     waker: Waker,
     skipped: Skipped,
     missed: Missed,
+    /// All network namespaces are watched.
+    watches_all: bool,
     started_unix_seconds: f64,
     tap: Option<Tap>,
 }
@@ -100,6 +103,7 @@ impl Session {
             waker,
             skipped: Skipped::default(),
             missed: Missed::default(),
+            watches_all: options.load.netns.is_none(),
             started_unix_seconds: clock::unix_now(),
             tap,
         };
