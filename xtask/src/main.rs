@@ -1,5 +1,6 @@
 //! The verbs of this repository: `cargo xtask <verb>`. A verb is one file and one variant here.
 
+mod bench;
 mod build;
 mod check;
 mod environment;
@@ -30,6 +31,7 @@ enum Verb {
     Run(run::Args),
     Check(check::Args),
     Test(test::Args),
+    Bench(bench::Args),
     #[command(hide = true)]
     TestRunner(test::runner::Args),
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::TestRunner(args) => test::runner::run(&args),
     };
     match done {
