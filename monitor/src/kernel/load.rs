@@ -257,6 +257,11 @@ impl Probes {
         skipped
     }
 
+    /// The object, to attach its programs in other ways.
+    pub(super) fn object_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
     /// Passes on what the probes had to say: rare, and only about what should not happen.
     pub fn flush_log(&mut self) {
         if let Some(log) = &mut self.log {
