@@ -8,12 +8,14 @@ use crate::census::{self, Kind};
 use crate::decode::decode;
 use crate::event::{CgroupId, Event, TcpState};
 use crate::input::{HostFigures, Input, Walk};
-use crate::lifecycle::{Options, Outcome, Seed, Tracker};
+use crate::lifecycle::{Connection, Options, Outcome, Seed, Tracker};
 
 /// Watches the core at work.
 pub trait Observer {
-    /// A decoded record, before its outcomes.
-    fn event(&mut self, _event: &Event) {}
+    /// Whether [`Observer::event`] is to be called; it costs a look into the table.
+    const WANTS_EVENTS: bool = false;
+    /// A decoded record, before its outcomes, with what is known of its socket so far.
+    fn event(&mut self, _event: &Event, _known: Option<&Connection>) {}
     fn outcome(&mut self, _outcome: &Outcome) {}
 }
 
@@ -91,6 +93,8 @@ impl Core {
                 self.probe_missed = *probe_missed;
             }
             Input::Host(figures) => self.handle_host(*figures),
+            // Names matter only at the edges.
+            Input::Unit { .. } => {}
             Input::WalkBegins { at, counters } => {
                 self.walk_began = Some(KernelCounters::sum([*counters]));
                 self.tracker.begin_walk(*at);
@@ -98,17 +102,24 @@ impl Core {
             Input::Walk(walk) => self.handle_walk(walk, observer),
             Input::WalkFailed => {
                 self.walk_began = None;
+                self.tracker.abandon_walk();
                 self.census.success = false;
             }
         }
     }
 
-    fn handle_record(&mut self, bytes: &[u8], observer: &mut impl Observer) {
+    fn handle_record<O: Observer>(&mut self, bytes: &[u8], observer: &mut O) {
         let Ok(event) = decode(bytes) else {
             self.undecodable += 1;
             return;
         };
-        observer.event(&event);
+        if O::WANTS_EVENTS {
+            let known = match &event {
+                Event::Transition(transition) => self.tracker.connection(transition.socket),
+                Event::SynackRetransmit(_) => None,
+            };
+            observer.event(&event, known);
+        }
         let aggregates = &mut self.aggregates;
         self.tracker.handle_event(&event, &mut |outcome| {
             aggregates.apply(&outcome);
@@ -139,8 +150,12 @@ impl Core {
         let audit = self.populations.audit(&tally.full, &before.transitions, &after.transitions, exact);
 
         let aggregates = &mut self.aggregates;
+        let first = self.walks_done == 0;
         self.tracker.reconcile(walk.began, found.iter().filter_map(seed), &mut |outcome| {
-            aggregates.apply(&outcome);
+            // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
+            if first || outcome != Outcome::TableFull {
+                aggregates.apply(&outcome);
+            }
             observer.outcome(&outcome);
         });
         self.totals = after;

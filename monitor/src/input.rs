@@ -2,7 +2,7 @@
 
 use synfin_ebpf::abi::Counters;
 
-use crate::event::KernelTime;
+use crate::event::{CgroupId, KernelTime};
 
 /// One thing that happened or was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,8 @@ pub enum Input<'a> {
     Totals { counters: &'a Counters, probe_missed: u64 },
     /// Figures of the host's own files.
     Host(HostFigures),
+    /// The unit of a cgroup was learnt.
+    Unit { cgroup: CgroupId, name: &'a str },
     /// A walk over the socket tables begins; every record before it in the ring has been handled.
     WalkBegins { at: KernelTime, counters: &'a Counters },
     /// It is over, and every record up to `ended` has been handled.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod core;
 pub mod daemon;
 pub mod decode;
+pub mod diagnose;
 pub mod event;
 pub mod host;
 pub mod http;

@@ -106,7 +106,7 @@ fn the_walk_finds_what_proc_shows_and_more_of_each() {
     let netns = Netns::new();
     netns.ip(&format!("-6 addr add {}/128 dev lo", Family::V6.loopback(1, 0).ip()));
     let tun = Tun::new(&netns);
-    let recorder = Recorder::start(&netns, Way::BtfTracepoint);
+    let recorder = Recorder::start(&netns, Way::Btf);
     let population = populate(&netns, &tun);
     // Closed connections settle, and the first retransmissions of SYN-ACKs are seconds away.
     std::thread::sleep(Duration::from_millis(300));

@@ -124,7 +124,7 @@ fn the_same_tuple_in_another_namespace_is_not_counted() {
         "remote",
     );
 
-    let before = watch.scrape();
+    let before = watch.settled_page();
     watch.witness.take();
     // Both alive at once, then closed in the order other, own.
     let own = open(&watch.netns);
@@ -140,10 +140,10 @@ fn the_same_tuple_in_another_namespace_is_not_counted() {
         seen.add(watch.witness.take());
         lab::expect::differences(&twice, &seen.transitions).is_empty()
     });
-    std::thread::sleep(Duration::from_millis(300));
-    let (Some(before), Some(after)) = (before, watch.scrape()) else { return };
+    let (Some(before), Some(after)) = (before, watch.settled_page()) else { return };
     let wrong = expected.differences(&after.since(&before).tcp_counters());
-    assert!(wrong.is_empty(), "one of two namespaces:\n{}", wrong.join("\n"));
+    let pid1 = seen.under_pid1;
+    assert!(wrong.is_empty(), "one of two namespaces ({pid1} events under PID 1):\n{}", wrong.join("\n"));
 }
 
 #[test]
@@ -204,5 +204,26 @@ fn sctp_is_not_counted_as_tcp() {
     match watch.netns.run(sctp) {
         Err(error) => eprintln!("skipped: this kernel makes no SCTP sockets ({error})"),
         Ok(_) => check_all(&mut watch, [("SCTP".to_owned(), life)]),
+    }
+}
+
+/// The lab's own proof: a wrong expectation, by one transition or by one label, must be noticed.
+#[test]
+fn the_lab_notices_a_wrong_expectation() {
+    let mut watch = Watch::start(&[]);
+    let mut check = |name: &str, wrong: Expect, source: &str| {
+        let lines = watch.play(|netns| {
+            netns.run(|| connect_fails(Family::V4.loopback(1, 4001), libc::ECONNREFUSED));
+            wrong.clone()
+        });
+        assert!(lines.iter().any(|line| line.starts_with(source)), "{name} was not noticed by the {source}: {lines:?}");
+    };
+    let right = || Expect::nothing().failed(NO_CONNECTION, "refused");
+    check("a transition too many", right().transitions("close listen"), "kernel");
+    check("a transition too few", Expect::nothing(), "kernel");
+    if !lab::watch::witness_only() {
+        check("a transition too many", right().transitions("close listen"), "daemon");
+        check("another reason", Expect::nothing().failed(NO_CONNECTION, "timeout"), "daemon");
+        check("a retransmission too many", right().retransmits(Role::Client, 1), "daemon");
     }
 }

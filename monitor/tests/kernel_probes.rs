@@ -299,7 +299,7 @@ fn a_retransmitted_synack_tells_when_the_first_one_left() {
         let tun = Tun::new(&netns);
         let mut recorder = Recorder::start(&netns, way);
         if !recorder.probes.sees_synack_retransmits() {
-            assert_eq!(way, Way::ClassicTracepoint, "{:?}", recorder.probes.attempts());
+            assert_eq!(way, Way::Classic, "{:?}", recorder.probes.attempts());
             return;
         }
         let here = SocketAddr::from((place::tun_here(), PORT));
@@ -336,7 +336,7 @@ fn a_retransmitted_synack_tells_when_the_first_one_left() {
 #[test]
 fn two_capabilities_are_enough_to_load_and_to_go_on() {
     synfin::privilege::raise_memlock().expect("a higher bound on locked memory");
-    for way in [Way::BtfTracepoint, Way::RawTracepoint] {
+    for way in [Way::Btf, Way::Raw] {
         let netns = namespace();
         let transitions = netns.run(|| {
             let keep = [caps::Capability::CAP_BPF, caps::Capability::CAP_PERFMON];

@@ -3,7 +3,8 @@
 pub const EVENTS: &str = "EVENTS";
 pub const COUNTERS: &str = "COUNTERS";
 
-/// Programs, by attach point and way. Those of one way are attached together and share the work.
+/// Programs, by attach point and way. Those of one way are attached together and share the work; the first has the
+/// events of softirqs.
 pub const SET_STATE_BTF: &[&str] = &["inet_sock_set_state_softirq", "inet_sock_set_state"];
 pub const SET_STATE_RAW: &[&str] = &["inet_sock_set_state_raw_softirq", "inet_sock_set_state_raw"];
 pub const SET_STATE_CLASSIC: &[&str] = &["inet_sock_set_state_classic"];

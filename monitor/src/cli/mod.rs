@@ -4,6 +4,7 @@
 
 mod check;
 mod completions;
+mod lines;
 mod man;
 mod output;
 mod record;

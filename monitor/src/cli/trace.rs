@@ -7,8 +7,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::TraceFilter;
+use super::lines::{LineOptions, Lines};
+use crate::aggregate::Lost;
 use crate::config::{self, CommonFlags, Flags, KernelFlags, TrackerFlags, parse_duration};
-use crate::logging;
+use crate::session::foreground::{self, Foreground};
+use crate::session::{Session, clock};
+use crate::{daemon, logging};
 
 /// Prints one line for each finished connection: who, where, role, handshake time, lifetime, who closed and how, bytes
 #[derive(Args, Debug)]
@@ -40,7 +44,7 @@ pub struct TraceArgs {
     pub tracker: TrackerFlags,
 }
 
-/// Settles settings and log, then hands over to the tracer.
+/// Attaches probes of its own, which a running daemon does not notice, and prints until it is told to end.
 pub fn run(args: TraceArgs) -> anyhow::Result<ExitCode> {
     let flags = Flags {
         common: args.common.clone(),
@@ -50,5 +54,35 @@ pub fn run(args: TraceArgs) -> anyhow::Result<ExitCode> {
     };
     let settings = config::load(&flags)?;
     logging::init(&settings.log)?;
+    let (session, waker) = daemon::open_session(&settings, None)?;
+    let options = LineOptions {
+        json: args.json,
+        transitions: args.transitions,
+        filter: args.filter,
+        left: args.count.map(NonZeroU64::get),
+    };
+    let lines = Lines::new(options, clock::wall_offset_ns());
+    let (core, _) = foreground::run(session, &waker, args.duration, lines)?;
+    warn_of_losses(core.lost());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lines that are missing are said so.
+fn warn_of_losses(lost: Lost) {
+    let Lost { ring_full, probe_missed, undecodable, table_full } = lost;
+    if ring_full + probe_missed + undecodable + table_full > 0 {
+        tracing::warn!(
+            ring_full,
+            probe_missed,
+            undecodable,
+            table_full,
+            "some detail was lost, so lines may be missing"
+        );
+    }
+}
+
+impl Foreground for Lines {
+    fn after_round(&mut self, session: &mut Session) -> anyhow::Result<bool> {
+        self.print(|cgroup| session.unit(cgroup).to_string())
+    }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::config::parse_duration;
-use crate::event::Tuple;
+use crate::event::{Detail, Transition, Tuple};
 use crate::lifecycle::{Close, Failed, Finished, Role};
 
 const FILTERS: &str = "Filters";
@@ -82,6 +82,17 @@ impl<'a> Subject<'a> {
             handshake_ns: finished.handshake_ns,
             lifetime_ns: finished.lifetime_ns,
         }
+    }
+
+    /// Of a state change only the ends, the unit and, where the record has it, the process are known.
+    pub fn of_transition(transition: &Transition, unit: &'a str) -> Self {
+        let (tuple, pid) = match transition.detail {
+            Detail::Step => (Tuple::UNKNOWN, 0),
+            Detail::Start { tuple, owner } => (tuple, owner.tgid),
+            Detail::Open(open) => (open.tuple, 0),
+            Detail::End(end) => (end.tuple, 0),
+        };
+        Self { tuple, role: None, close: None, pid, unit, handshake_ns: None, lifetime_ns: None }
     }
 
     /// A failed connect() is a client's, has no close and no lifetime; its handshake took as long as the attempt.

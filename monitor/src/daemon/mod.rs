@@ -16,7 +16,7 @@ use crate::http::{self, WebConfig};
 use crate::kernel::LoadOptions;
 use crate::logging::LogHandle;
 use crate::privilege;
-use crate::session::{Session, SessionOptions, Waker};
+use crate::session::{Session, SessionOptions, Tap, Waker};
 use engine::Engine;
 use service::Service;
 
@@ -27,7 +27,7 @@ const END_WITHIN: Duration = Duration::from_millis(900);
 ///
 /// # Errors
 /// When this process' own network namespace cannot be told.
-pub fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
+fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
     let netns = match settings.kernel.netns {
         NetnsScope::Host => Some(read_own_netns().context("cannot tell the network namespace of this process")?.0),
         NetnsScope::All => None,
@@ -49,7 +49,7 @@ pub fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
 ///
 /// # Errors
 /// The line.
-pub fn check_privileges(settings: &Settings) -> anyhow::Result<()> {
+fn check_privileges(settings: &Settings) -> anyhow::Result<()> {
     let held = privilege::read_held().context("cannot read the capabilities of this process")?;
     let missing = privilege::missing(held, settings.kernel.netns == NetnsScope::All);
     if missing.is_empty() {
@@ -60,7 +60,7 @@ pub fn check_privileges(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// Gives up what is not needed once the probes are attached, and says so.
-pub fn drop_privileges(settings: &Settings) -> anyhow::Result<()> {
+fn drop_privileges(settings: &Settings) -> anyhow::Result<()> {
     let release = read_release().ok().and_then(|text| KernelRelease::parse(&text));
     let restricted = std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
     let restricted = restricted.ok().and_then(|text| text.trim().parse().ok());
@@ -70,18 +70,29 @@ pub fn drop_privileges(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Attaches the probes and gives up what rights are not needed any more: to be called before the first thread is started,
+/// since capabilities belong to threads.
+///
+/// # Errors
+/// Missing rights, or probes that cannot be attached.
+pub fn open_session(settings: &Settings, tap: Option<Tap>) -> anyhow::Result<(Session, Waker)> {
+    check_privileges(settings)?;
+    raise_limits();
+    let waker = Waker::new().context("cannot create an event descriptor")?;
+    let session = Session::open(&session_options(settings)?, waker.clone(), tap)?;
+    drop_privileges(settings)?;
+    Ok((session, waker))
+}
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// Start-up errors: a taken port, missing rights, probes that cannot be attached, bad web configuration.
 pub fn run(flags: &Flags, settings: Settings, log: &LogHandle) -> anyhow::Result<()> {
-    raise_limits();
     let web_config = Arc::new(WebConfig::load(settings.web.config_file.as_deref())?);
     let addresses: Vec<String> = settings.web.listen_addresses.iter().map(ToString::to_string).collect();
     let listeners = http::bind(&addresses)?;
-    check_privileges(&settings)?;
-    let waker = Waker::new().context("cannot create an event descriptor")?;
-    let session = Session::open(&session_options(&settings)?, waker.clone(), None)?;
+    let (session, waker) = open_session(&settings, None)?;
     for attempt in session.probes().attempts() {
         match &attempt.result {
             Some(Ok(())) => tracing::info!(probe = attempt.probe, kind = attempt.kind, "attached"),
@@ -89,8 +100,6 @@ pub fn run(flags: &Flags, settings: Settings, log: &LogHandle) -> anyhow::Result
             None => {}
         }
     }
-    // Before the first thread is started: capabilities belong to threads.
-    drop_privileges(&settings)?;
     let engine = Engine::start(session, waker)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;

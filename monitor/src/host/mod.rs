@@ -22,3 +22,5 @@ pub use unit::unit_of_path;
 
 pub mod open_files;
 pub mod process;
+
+pub mod sysctl_files;

@@ -7,22 +7,24 @@ use synfin_ebpf::abi::names;
 /// One way to attach a tracepoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    BtfTracepoint,
-    RawTracepoint,
-    /// Needs tracefs and a perf event.
-    ClassicTracepoint,
+    /// A raw tracepoint with typed arguments.
+    Btf,
+    /// A raw tracepoint.
+    Raw,
+    /// The classic tracepoint. Needs tracefs and a perf event.
+    Classic,
 }
 
 impl Way {
     /// Best first.
-    pub const ALL: [Self; 3] = [Self::BtfTracepoint, Self::RawTracepoint, Self::ClassicTracepoint];
+    pub const ALL: [Self; 3] = [Self::Btf, Self::Raw, Self::Classic];
 
     /// The label value `kind` of `synfin_probe_attached`.
     pub fn label(self) -> &'static str {
         match self {
-            Self::BtfTracepoint => "btf_tracepoint",
-            Self::RawTracepoint => "raw_tracepoint",
-            Self::ClassicTracepoint => "tracepoint",
+            Self::Btf => "btf_tracepoint",
+            Self::Raw => "raw_tracepoint",
+            Self::Classic => "tracepoint",
         }
     }
 }
@@ -48,9 +50,9 @@ pub const POINTS: [Point; 2] = [
         category: "sock",
         required: true,
         ways: &[
-            (Way::BtfTracepoint, names::SET_STATE_BTF),
-            (Way::RawTracepoint, names::SET_STATE_RAW),
-            (Way::ClassicTracepoint, names::SET_STATE_CLASSIC),
+            (Way::Btf, names::SET_STATE_BTF),
+            (Way::Raw, names::SET_STATE_RAW),
+            (Way::Classic, names::SET_STATE_CLASSIC),
         ],
         gives: "every state change",
     },
@@ -58,7 +60,7 @@ pub const POINTS: [Point; 2] = [
         probe: "tcp_retransmit_synack",
         category: "tcp",
         required: false,
-        ways: &[(Way::BtfTracepoint, names::SYNACK_BTF), (Way::RawTracepoint, names::SYNACK_RAW)],
+        ways: &[(Way::Btf, names::SYNACK_BTF), (Way::Raw, names::SYNACK_RAW)],
         gives: "durations of server handshakes whose SYN-ACK was retransmitted",
     },
 ];
@@ -108,17 +110,17 @@ fn try_way(ebpf: &mut Ebpf, btf: &Btf, point: &Point, way: Way, programs: &[&str
 
 fn load(program: &mut Program, btf: &Btf, point: &Point, way: Way) -> Result<(), ProgramError> {
     match way {
-        Way::BtfTracepoint => <&mut BtfTracePoint>::try_from(program)?.load(point.probe, btf),
-        Way::RawTracepoint => <&mut RawTracePoint>::try_from(program)?.load(),
-        Way::ClassicTracepoint => <&mut TracePoint>::try_from(program)?.load(),
+        Way::Btf => <&mut BtfTracePoint>::try_from(program)?.load(point.probe, btf),
+        Way::Raw => <&mut RawTracePoint>::try_from(program)?.load(),
+        Way::Classic => <&mut TracePoint>::try_from(program)?.load(),
     }
 }
 
 fn attach_loaded(program: &mut Program, _btf: &Btf, point: &Point, way: Way) -> Result<(), ProgramError> {
     match way {
-        Way::BtfTracepoint => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
-        Way::RawTracepoint => <&mut RawTracePoint>::try_from(program)?.attach(point.probe).map(drop),
-        Way::ClassicTracepoint => <&mut TracePoint>::try_from(program)?.attach(point.category, point.probe).map(drop),
+        Way::Btf => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
+        Way::Raw => <&mut RawTracePoint>::try_from(program)?.attach(point.probe).map(drop),
+        Way::Classic => <&mut TracePoint>::try_from(program)?.attach(point.category, point.probe).map(drop),
     }
 }
 

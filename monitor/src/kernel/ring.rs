@@ -33,7 +33,18 @@ impl RingReader {
 
     /// Bytes written and not yet taken.
     pub fn pending_bytes(&self) -> usize {
-        self.positions.pending()
+        let taken = self.taken();
+        self.written().saturating_sub(taken)
+    }
+
+    /// Bytes taken since the ring was made.
+    pub fn taken(&self) -> usize {
+        self.positions.position(0)
+    }
+
+    /// Bytes written since the ring was made, those reserved and not yet submitted included.
+    pub fn written(&self) -> usize {
+        self.positions.position(1)
     }
 
     /// Size in bytes.
@@ -75,11 +86,6 @@ impl Positions {
     fn position(&self, page: usize) -> usize {
         // SAFETY: inside the mapping, page-aligned, and only ever changed atomically.
         unsafe { &*self.pages.as_ptr().add(page * self.page_size).cast::<AtomicUsize>() }.load(Ordering::Acquire)
-    }
-
-    fn pending(&self) -> usize {
-        let consumer = self.position(0);
-        self.position(1).saturating_sub(consumer)
     }
 }
 

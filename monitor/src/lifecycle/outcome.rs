@@ -88,6 +88,18 @@ labelled! {
     }
 }
 
+labelled! {
+    /// Whose FIN went first.
+    FirstFin {
+        /// Neither side sent one that was seen.
+        None = "none",
+        Local = "local",
+        Remote = "remote",
+        /// They crossed.
+        Both = "both",
+    }
+}
+
 /// Duration of a handshake, or why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeTime {
@@ -128,6 +140,24 @@ pub struct Finished {
     pub bytes_received: u64,
     /// Segments sent again during the whole life, those of the handshake included.
     pub retransmits: u32,
+}
+
+impl Finished {
+    /// Whose FIN went first, whatever ended the connection later: the last state tells.
+    pub fn first_fin(&self) -> FirstFin {
+        match self.from {
+            TcpState::FinWait1 | TcpState::FinWait2 => FirstFin::Local,
+            TcpState::CloseWait | TcpState::LastAck => FirstFin::Remote,
+            TcpState::Closing => FirstFin::Both,
+            TcpState::Established
+            | TcpState::SynSent
+            | TcpState::SynRecv
+            | TcpState::TimeWait
+            | TcpState::Close
+            | TcpState::Listen
+            | TcpState::NewSynRecv => FirstFin::None,
+        }
+    }
 }
 
 /// A connect() that did not reach ESTABLISHED.

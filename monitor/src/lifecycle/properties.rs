@@ -88,7 +88,7 @@ fn detailed(pair: (TcpState, TcpState), socket: u64, gap: u64) -> impl Strategy<
         let (from, to) = pair;
         let detail = match to {
             // A record without the detail that its kind asks for must do no harm.
-            _ if bare && gap % 7 == 0 => Detail::Step,
+            _ if bare && gap.is_multiple_of(7) => Detail::Step,
             TcpState::SynSent | TcpState::Listen => Detail::Start { tuple: tuple(443), owner: OWNER },
             TcpState::Established => Detail::Open(open),
             TcpState::Close => Detail::End(end),

@@ -25,8 +25,15 @@ pub struct Seed {
 impl Tracker {
     /// A walk begins at `at`: from now on ends are remembered, so that a socket that the walk met is not taken for alive.
     pub fn begin_walk(&mut self, at: KernelTime) {
-        self.walk.ended.clear();
+        self.abandon_walk();
         self.walk.started = Some(at);
+    }
+
+    /// The walk failed, or it is over: ends need not be remembered any longer.
+    pub fn abandon_walk(&mut self) {
+        self.walk.started = None;
+        self.walk.overflowed = false;
+        self.walk.ended.clear();
     }
 
     /// Follows a socket that was there before its first event. A socket already followed stays as it is; so does a full table, since the
@@ -80,13 +87,12 @@ impl Tracker {
                     let listener = *listener;
                     self.remember_owner(&listener);
                 }
-            } else if !self.walk.ended.contains(&seed.socket) {
+            } else if !self.walk.overflowed && !self.walk.ended.contains(&seed.socket) {
                 self.seed(&seed, walk_started, emit);
             }
         }
         self.drop_unseen(walk_started, emit);
-        self.walk.started = None;
-        self.walk.ended.clear();
+        self.abandon_walk();
     }
 
     /// Settles what the walk did not meet although it was there before.

@@ -10,6 +10,9 @@ use crate::event::{Detail, Event, KernelTime, NetnsId, Owner, SocketId, TcpState
 /// A host has at most a few thousand listeners; the bound only guards memory (about 8 MiB).
 const LISTENERS_LIMIT: usize = 65_536;
 
+/// Ends remembered while a walk goes on: seconds of the fastest churn a host can make, about 4 MiB.
+const ENDED_LIMIT: usize = 262_144;
+
 /// What the tracker must know of the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -29,6 +32,8 @@ pub(super) struct Walk {
     pub(super) started: Option<KernelTime>,
     /// Sockets whose end came since then.
     pub(super) ended: HashSet<SocketId, foldhash::fast::FixedState>,
+    /// There were more of them than are remembered, so a stranger that the walk met may be dead.
+    pub(super) overflowed: bool,
 }
 
 /// Follows every socket from its first event to its last. Equal events give equal outcomes.
@@ -266,7 +271,11 @@ impl Tracker {
 
     fn remember_end(&mut self, t: &Transition) {
         if self.walk.started.is_some_and(|started| t.at >= started) {
-            self.walk.ended.insert(t.socket);
+            if self.walk.ended.len() < ENDED_LIMIT {
+                self.walk.ended.insert(t.socket);
+            } else {
+                self.walk.overflowed = true;
+            }
         }
     }
 }

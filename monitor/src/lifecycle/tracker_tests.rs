@@ -421,3 +421,19 @@ fn a_full_table_takes_no_older_socket() {
     assert_eq!(said, ["table full"]);
     assert_eq!(tracker.tracked(), 1);
 }
+
+#[test]
+fn a_walk_through_too_many_ends_takes_no_strangers() {
+    let reconcile = |tracker: &mut Tracker| {
+        tracker.reconcile(KernelTime(1000 * MS), [seed(1, Established)].into_iter(), &mut |_| {});
+        tracker.tracked()
+    };
+    let mut tracker = Tracker::new(8);
+    tracker.begin_walk(KernelTime(1000 * MS));
+    for socket in 2..300_000 {
+        tracker.handle_event(&of(socket, end(1001, Established, END)), &mut |_| {});
+    }
+    assert_eq!(reconcile(&mut tracker), 0);
+    tracker.begin_walk(KernelTime(1000 * MS));
+    assert_eq!(reconcile(&mut tracker), 1);
+}

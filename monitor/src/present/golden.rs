@@ -32,6 +32,7 @@ fn fresh() -> Snapshot {
     Snapshot {
         transitions: Default::default(),
         other_protocol_transitions: 0,
+        odd_transitions: 0,
         other_netns_transitions: 0,
         opened: Default::default(),
         closed: Default::default(),

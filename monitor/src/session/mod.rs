@@ -1,6 +1,7 @@
 //! A live watch: the probes and the core that follows them, driven by one thread. Knows no network server and no runtime.
 
 pub mod clock;
+pub mod foreground;
 mod schedule;
 mod waker;
 mod walk;
@@ -10,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use crate::aggregate::Snapshot;
 use crate::core::{Core, CoreOptions, Gauges, Observer};
-use crate::event::KernelTime;
 use crate::host::CgroupNames;
 use crate::input::{Input, Walk};
 use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Probes, RingReader};
@@ -23,6 +23,8 @@ use walk::{WalkUnderWay, Walked, read_host_figures};
 const POLL: Duration = Duration::from_millis(50);
 /// Records taken in one go, so that nothing else waits long: about 5 ms.
 const BATCH: usize = 32_768;
+/// How often a record under way is waited for.
+const PATIENCE: u32 = 1000;
 /// Figures of /proc are read so often.
 const HOST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -132,16 +134,18 @@ impl Session {
         taken == BATCH
     }
 
-    /// Takes what is in the ring at the moment, however much.
+    /// Takes what is in the ring at the moment, however much; what comes meanwhile may stay.
     pub fn drain_all(&mut self, observer: &mut impl Observer) {
-        // While records keep coming this would not end; what was pending at the start is what counts.
-        let mut pending = self.ring.pending_bytes();
-        while pending > 0 {
-            let before = self.ring.pending_bytes();
-            if self.drain(BATCH, observer) == 0 {
-                break;
+        let end = self.ring.written();
+        let mut idle = 0;
+        while self.ring.taken() < end && idle < PATIENCE {
+            if self.drain(BATCH, observer) > 0 {
+                idle = 0;
+            } else {
+                // The next record is reserved but not yet submitted: a matter of nanoseconds, unless its CPU was taken away.
+                idle += 1;
+                std::thread::yield_now();
             }
-            pending = pending.saturating_sub(before.min(BATCH * 40));
         }
     }
 
@@ -182,7 +186,10 @@ impl Session {
     /// A cgroup may be gone when its name is asked for.
     fn name_new_cgroups(&mut self, now: Instant) {
         for cgroup in self.core.take_new_cgroups() {
-            self.cgroups.unit(cgroup, now);
+            let name = self.cgroups.unit(cgroup, now);
+            if let Some(tap) = &mut self.tap {
+                tap(&Input::Unit { cgroup, name: &name });
+            }
         }
     }
 
@@ -191,16 +198,18 @@ impl Session {
             self.schedule.never();
             return;
         };
-        let walk = kernel::create_census(link.as_fd()).and_then(|walk| WalkUnderWay::start(walk, self.waker.clone()));
-        self.drain_all(observer);
-        let counters = self.counters.read();
-        match (walk, counters) {
-            (Ok(walk), Ok(counters)) => {
-                self.feed(&Input::WalkBegins { at: clock::kernel_now(), counters: &counters }, observer);
-                self.walk = Some(walk);
-            }
-            (Err(error), _) => self.walk_failed(&error, observer),
-            (Ok(_), Err(error)) => self.walk_failed(&error, observer),
+        let begun = kernel::create_census(link.as_fd()).map_err(|error| error.to_string()).and_then(|walk| {
+            let counters = self.counters.read().map_err(|error| error.to_string())?;
+            Ok((walk, counters))
+        });
+        let begun = begun.and_then(|(walk, counters)| {
+            // Before the first socket is read: the end of one that the walk meets must be remembered.
+            self.feed(&Input::WalkBegins { at: clock::kernel_now(), counters: &counters }, observer);
+            WalkUnderWay::start(walk, self.waker.clone()).map_err(|error| error.to_string())
+        });
+        match begun {
+            Ok(walk) => self.walk = Some(walk),
+            Err(error) => self.walk_failed(&error, observer),
         }
     }
 
@@ -258,10 +267,5 @@ impl Session {
         self.drain_all(observer);
         self.read_totals(observer);
         self.core
-    }
-
-    /// Kernel time and the offset to wall time.
-    pub fn now(&self) -> (KernelTime, i64) {
-        (clock::kernel_now(), clock::wall_offset_ns())
     }
 }

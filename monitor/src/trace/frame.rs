@@ -2,7 +2,7 @@
 
 use synfin_ebpf::abi::Counters;
 
-use crate::event::KernelTime;
+use crate::event::{CgroupId, KernelTime};
 use crate::input::{HostFigures, Input, Walk};
 
 /// Kinds of frames.
@@ -14,6 +14,7 @@ pub mod kind {
     pub const WALK: u32 = 5;
     pub const WALK_FAILED: u32 = 6;
     pub const END: u32 = 7;
+    pub const UNIT: u32 = 8;
 }
 
 /// Appends the payload of `input` to `out` and gives its kind.
@@ -31,6 +32,11 @@ pub fn encode(input: &Input<'_>, out: &mut Vec<u8>) -> u32 {
         Input::Host(figures) => {
             put_host(out, figures);
             kind::HOST
+        }
+        Input::Unit { cgroup, name } => {
+            put(out, cgroup.0);
+            out.extend_from_slice(name.as_bytes());
+            kind::UNIT
         }
         Input::WalkBegins { at, counters } => {
             put(out, at.0);
@@ -60,6 +66,10 @@ pub fn decode<R>(kind: u32, mut payload: &[u8], handle: impl FnOnce(Input<'_>) -
             handle(Input::Totals { counters: &take_counters(from)?, probe_missed })
         }
         kind::HOST => handle(Input::Host(take_host(from)?)),
+        kind::UNIT => {
+            let cgroup = CgroupId(take(from)?);
+            handle(Input::Unit { cgroup, name: std::str::from_utf8(from).ok()? })
+        }
         kind::WALK_BEGINS => {
             let at = KernelTime(take(from)?);
             handle(Input::WalkBegins { at, counters: &take_counters(from)? })

@@ -116,7 +116,7 @@ impl<R: Read> TraceReader<R> {
 mod tests {
     use super::super::TraceWriter;
     use super::*;
-    use crate::event::KernelTime;
+    use crate::event::{CgroupId, KernelTime};
     use crate::input::{HostFigures, Walk};
     use synfin_ebpf::abi::Counters;
 
@@ -147,6 +147,7 @@ mod tests {
             Input::Record(&[1, 2, 3]),
             Input::Totals { counters: &counters, probe_missed: 8 },
             Input::Host(host),
+            Input::Unit { cgroup: CgroupId(3), name: "nginx.service" },
             Input::WalkBegins { at: KernelTime(6), counters: &counters },
             Input::Walk(walk),
             Input::WalkFailed,
@@ -167,7 +168,7 @@ mod tests {
             written.expect("memory");
             frames += 1;
         }
-        assert_eq!((frames, again.finish().expect("memory")), (6, bytes));
+        assert_eq!((frames, again.finish().expect("memory")), (7, bytes));
     }
 
     #[test]
@@ -186,8 +187,8 @@ mod tests {
         check(&[b"SYNFINT9", &good[8..]].concat(), "format 9");
         check(&good[..20], "head is damaged: it is cut short");
         check(&trace(&Head { abi: 77, ..head() }), "records of version 77");
-        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 6 frames");
-        check(&good[..good.len() - 12], "the 5 frames before that are whole");
+        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 7 frames");
+        check(&good[..good.len() - 12], "the 6 frames before that are whole");
         let mut odd = good.clone();
         let last = odd.len() - 8;
         odd[last] = 99;

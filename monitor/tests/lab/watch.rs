@@ -68,7 +68,7 @@ impl Watch {
     }
 
     /// Scrapes until two pages in a row agree: nothing of an earlier life is under way any more.
-    fn settled_page(&mut self) -> Option<Page> {
+    pub fn settled_page(&mut self) -> Option<Page> {
         let mut last = self.scrape()?;
         loop {
             std::thread::sleep(Duration::from_millis(60));

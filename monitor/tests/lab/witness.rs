@@ -5,7 +5,7 @@
 //! the mount lives as long as its file descriptor.
 
 use super::place;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub struct Seen {
     /// TCP transitions by the series of `synfin_tcp_transitions_total`.
     pub transitions: BTreeMap<String, f64>,
-    /// Of those, the ones in whose context PID 1 was current: BPF programs of some kernels are skipped there.
+    /// Of those, the ones during which a thread of PID 1 was current: BPF programs of some kernels are skipped there.
     pub under_pid1: u64,
     /// Events of other protocols.
     pub other_protocol: u64,
@@ -34,6 +34,8 @@ pub struct Witness {
     instance: PathBuf,
     pipe: File,
     rest: String,
+    /// Threads of PID 1, as far as they were met.
+    pid1: HashSet<u32>,
 }
 
 impl Witness {
@@ -51,12 +53,13 @@ impl Witness {
         write("events/sock/inet_sock_set_state/enable", "1");
         let pipe = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(instance.join("trace_pipe"));
         let pipe = pipe.expect("trace_pipe of our own instance");
-        Self { tracefs, instance, pipe, rest: String::new() }
+        Self { tracefs, instance, pipe, rest: String::new(), pid1: threads_of_pid1().collect() }
     }
 
     /// All that happened since the last call. Panics when ftrace had to drop an event.
     pub fn take(&mut self) -> Seen {
-        let mut tally = Tally::default();
+        self.pid1.extend(threads_of_pid1());
+        let mut tally = Tally { pid1: self.pid1.clone(), ..Tally::default() };
         let mut chunk = vec![0; 1 << 16];
         loop {
             match self.pipe.read(&mut chunk) {
@@ -87,6 +90,11 @@ impl Drop for Witness {
     }
 }
 
+fn threads_of_pid1() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc/1/task").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// Counts one line: `comm-pid [cpu] flags time: inet_sock_set_state: … protocol=… … oldstate=… newstate=…`.
 fn note(line: &str, seen: &mut Tally) {
     assert!(!line.contains("LOST"), "ftrace dropped events, the witness is blind: {line}");
@@ -105,8 +113,9 @@ fn note(line: &str, seen: &mut Tally) {
             seen.states.insert(states.to_owned(), 1);
         }
     }
-    // The command may contain anything, but the last word before the CPU ends in the process number.
-    if task.split('[').next().unwrap_or_default().trim_end().ends_with("-1") {
+    // The command may contain anything, but the last word before the CPU ends in the thread number.
+    let thread = task.split('[').next().and_then(|task| task.trim_end().rsplit('-').next()?.parse().ok());
+    if thread.is_some_and(|thread| seen.pid1.contains(&thread)) {
         seen.under_pid1 += 1;
     }
 }
@@ -115,6 +124,8 @@ fn note(line: &str, seen: &mut Tally) {
 #[derive(Default)]
 struct Tally {
     states: HashMap<String, u64>,
+    /// Threads of PID 1.
+    pid1: HashSet<u32>,
     under_pid1: u64,
     other_protocol: u64,
 }

@@ -1,29 +1,12 @@
 //! Rows about connections: transitions, openings, ends, handshakes, durations.
 
-use crate::event::TcpState::{self, *};
-use crate::lifecycle::{self, ConnectFailure, Role, Unmeasured};
+use crate::event::TcpState;
+use crate::lifecycle::{self, ConnectFailure, DWELL_STATES, Role, TransitionKind, Unmeasured, transition_kind};
 use crate::present::{Kind, Metric};
 
-/// Transitions that the Linux sources can make for TCP (5.10 to 6.18); others are exported once they are counted.
-const POSSIBLE: &[(TcpState, &[TcpState])] = &[
-    (Established, &[FinWait1, Close, CloseWait]),
-    (SynSent, &[Established, SynRecv, Close]),
-    // FIN_WAIT1 and CLOSE_WAIT: closed before the handshake ended, in Fast Open and simultaneous open.
-    (SynRecv, &[Established, FinWait1, Close, CloseWait]),
-    // To itself: shutdown() and then close().
-    (FinWait1, &[FinWait1, FinWait2, Close, Closing]),
-    (FinWait2, &[FinWait2, Close]),
-    (TimeWait, &[]),
-    (Close, &[SynSent, Close, Listen]),
-    (CloseWait, &[Close, LastAck]),
-    (LastAck, &[Close, LastAck]),
-    (Listen, &[SynRecv, Close]),
-    (Closing, &[Close, Closing]),
-    (NewSynRecv, &[]),
-];
-
+/// Whether Linux (5.10 to 6.18) can make this transition for TCP; others are exported once they are counted.
 fn can_follow(from: TcpState, to: TcpState) -> bool {
-    POSSIBLE.iter().any(|(state, next)| *state == from && next.contains(&to))
+    transition_kind(from, to) != TransitionKind::Odd
 }
 
 /// Which handshakes can go unmeasured, and why.
@@ -34,15 +17,6 @@ fn can_be_unmeasured(role: Role, reason: Unmeasured) -> bool {
         (Role::Client, Unmeasured::SynCookie | Unmeasured::SynackRetransmitted) => false,
         (Role::Client, Unmeasured::Preexisting | Unmeasured::EventLost | Unmeasured::NoSample) => true,
         (Role::Unknown, _) => false,
-    }
-}
-
-/// States of full sockets whose entry and exit are both events, with time between them that means something.
-fn has_duration(state: TcpState) -> bool {
-    match state {
-        Established | SynSent | FinWait1 | FinWait2 | CloseWait | LastAck | Closing => true,
-        // SYN_RECV begins with the last ACK; LISTEN and CLOSE are no part of a connection; the others have no events.
-        SynRecv | TimeWait | Close | Listen | NewSynRecv => false,
     }
 }
 
@@ -163,7 +137,7 @@ pub const METRICS: &[Metric] = &[
         read: |reading, samples| {
             for state in TcpState::ALL {
                 let histogram = &reading.snapshot.state_duration[state.index()];
-                if has_duration(state) || histogram.count() > 0 {
+                if DWELL_STATES.contains(&state) || histogram.count() > 0 {
                     samples.histogram(&[state.label()], histogram);
                 }
             }

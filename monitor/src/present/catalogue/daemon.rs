@@ -70,6 +70,14 @@ pub const METRICS: &[Metric] = &[
         read: |reading, samples| samples.count(&[], reading.snapshot.healed),
     },
     Metric {
+        name: "synfin_events_odd_total",
+        kind: Kind::Counter,
+        unit: None,
+        labels: &[],
+        help: "State changes that no known kernel makes: a pair of states without a meaning, or a number that is no state.",
+        read: |reading, samples| samples.count(&[], reading.snapshot.odd_transitions),
+    },
+    Metric {
         name: "synfin_ring_pending_bytes",
         kind: Kind::Gauge,
         unit: Some("bytes"),

@@ -1,0 +1,166 @@
+//! TIME_WAIT and small FIN_WAIT2 sockets by maker: role, endpoint and unit, and TIME_WAIT by the time that is left.
+
+use std::hash::Hash;
+
+use super::listening::Listening;
+use super::owners::{OwnedBy, Owners};
+use super::ports::EphemeralRange;
+use super::snapshot::PerRole;
+use super::top::TopK;
+use crate::event::{Endpoint, NetnsId, Tuple};
+use crate::lifecycle::Role;
+
+/// Milliseconds; upper bounds, inclusive, of the time left. Disjoint. What is longer (a clock tick) counts as the last.
+pub const REMAINING_MS: [u32; 6] = [10_000, 20_000, 30_000, 40_000, 50_000, 60_000];
+
+/// The two kinds of small sockets; the kernel calls it the substate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Substate {
+    TimeWait,
+    FinWait2,
+}
+
+/// One small socket of a census.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SmallSocket {
+    pub netns: NetnsId,
+    pub tuple: Tuple,
+    pub substate: Substate,
+    /// Milliseconds until its timer ends it.
+    pub remaining_ms: u32,
+}
+
+/// To whom sockets are attributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unit<U> {
+    Known(U),
+    /// The connection died before the daemon looked, or the memory was full.
+    Unknown,
+    /// All that were folded together.
+    Other,
+}
+
+/// Sockets of one maker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MakerRow<U> {
+    pub role: Role,
+    /// Client: the remote end. Server: the local end. `None`: folded together, or the role is unknown and so is the end.
+    pub endpoint: Option<Endpoint>,
+    pub unit: Unit<U>,
+    pub sockets: u64,
+}
+
+/// All sockets of one substate by maker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Population<U> {
+    /// The largest first, then one row a role for the rest, with [`Unit::Other`]. Sums to `total` exactly.
+    pub rows: Vec<MakerRow<U>>,
+    pub total: u64,
+    /// Makers folded into the rest.
+    pub folded: u64,
+}
+
+/// The small sockets of one census.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmallByMaker<U> {
+    pub time_wait: Population<U>,
+    pub fin_wait2: Population<U>,
+    /// TIME_WAIT by [`REMAINING_MS`]; sums to the total of `time_wait`.
+    pub remaining: [u64; REMAINING_MS.len()],
+}
+
+type Key<U> = (Role, Option<Endpoint>, Unit<U>);
+
+struct Counting<U> {
+    top: TopK<Key<U>, u64>,
+    by_role: PerRole<u64>,
+}
+
+impl<U: Copy + Ord + Hash> Counting<U> {
+    fn finish(self, k: usize) -> Population<U> {
+        let top = self.top.finish(k);
+        let mut rest = self.by_role;
+        let mut rows: Vec<MakerRow<U>> = vec![];
+        for ((role, endpoint, unit), sockets) in top.entries {
+            rest[role.index()] -= sockets;
+            rows.push(MakerRow { role, endpoint, unit, sockets });
+        }
+        // Always there, so that a series that empties reads 0.
+        rows.extend(Role::ALL.map(|role| MakerRow {
+            role,
+            endpoint: None,
+            unit: Unit::Other,
+            sockets: rest[role.index()],
+        }));
+        Population { rows, total: top.total, folded: top.folded }
+    }
+}
+
+/// Counts the small sockets of one census.
+pub struct Makers<'a, U> {
+    owners: &'a mut Owners<U>,
+    listening: &'a Listening,
+    range: Option<&'a EphemeralRange>,
+    time_wait: Counting<U>,
+    fin_wait2: Counting<U>,
+    remaining: [u64; REMAINING_MS.len()],
+}
+
+impl<'a, U: Copy + Ord + Hash> Makers<'a, U> {
+    /// `listening`: of the same census. `range`: of the watched namespace, when known. `capacity`: makers held at once.
+    pub fn new(
+        owners: &'a mut Owners<U>,
+        listening: &'a Listening,
+        range: Option<&'a EphemeralRange>,
+        capacity: usize,
+    ) -> Self {
+        let counting = || Counting { top: TopK::new(capacity), by_role: [0; Role::COUNT] };
+        Self {
+            owners,
+            listening,
+            range,
+            time_wait: counting(),
+            fin_wait2: counting(),
+            remaining: [0; REMAINING_MS.len()],
+        }
+    }
+
+    /// Counts one socket, and says to whom it was attributed: what [`super::Ports`] and [`super::Inbound`] ask for.
+    pub fn add(&mut self, socket: &SmallSocket) -> OwnedBy<U> {
+        let remembered = self.owners.recall(socket.netns, &socket.tuple);
+        let role = match remembered.map(|by| by.role) {
+            Some(role @ (Role::Client | Role::Server)) => role,
+            Some(Role::Unknown) | None => self.listening.role_of(socket.netns, &socket.tuple, self.range),
+        };
+        let by = OwnedBy { role, unit: remembered.and_then(|by| by.unit) };
+        let endpoint = match role {
+            Role::Client => Some(socket.tuple.destination()),
+            Role::Server => Some(socket.tuple.source()),
+            Role::Unknown => None,
+        };
+        let counting = match socket.substate {
+            Substate::TimeWait => {
+                let bucket = REMAINING_MS.partition_point(|&bound| bound < socket.remaining_ms);
+                self.remaining[bucket.min(REMAINING_MS.len() - 1)] += 1;
+                &mut self.time_wait
+            }
+            Substate::FinWait2 => &mut self.fin_wait2,
+        };
+        counting.by_role[role.index()] += 1;
+        counting.top.add((role, endpoint, by.unit.map_or(Unit::Unknown, Unit::Known)), 1);
+        by
+    }
+
+    /// The `k` largest makers of each substate.
+    pub fn finish(self, k: usize) -> SmallByMaker<U> {
+        SmallByMaker {
+            time_wait: self.time_wait.finish(k),
+            fin_wait2: self.fin_wait2.finish(k),
+            remaining: self.remaining,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "makers_tests.rs"]
+mod tests;

@@ -1,0 +1,106 @@
+//! Ports that bind() reserved for all destinations: TW-004.
+
+use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
+use super::formulas::{at_least, expected_distinct_ports, share};
+use super::text::{count, percent, printable};
+use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL, not_helpful};
+use super::{Evidence, SourceUse};
+
+/// No destination may hold more than this, so that at least four share the ports. Ports picked by connect() for four
+/// destinations or more hardly ever avoid each other by chance; for two they may.
+const SMALL_SHARE: f64 = 0.1;
+
+/// TW-004: ports reserved for all destinations at once.
+///
+/// The kernel shows no flag for it, and a bind() that fails makes no state change, so the sign is indirect: ports that
+/// connect() picks are shared between destinations, ports that bind() picked never are.
+pub fn bound_early(e: &Evidence) -> Verdict {
+    let ports = e.ports_available.or_missing(NO_POOL)?;
+    let sources = e.sources.as_ref().or_missing("ports in use per source address are not known: no census")?;
+    let from = at_least(KNEE_SHARE, ports).max(1);
+    let mut over: Vec<&SourceUse> = (sources.iter())
+        .filter(|source| {
+            source.distinct_ports >= from
+                && source.busiest_destination <= at_least(SMALL_SHARE, ports)
+                && source.distinct_ports == source.sockets
+        })
+        .collect();
+    over.sort_by_key(|source| (std::cmp::Reverse(source.distinct_ports), source.source));
+    let Some(first) = over.first() else { return Ok(None) };
+    let by_chance = first.sockets as f64 - expected_distinct_ports(ports, first.sockets);
+    Ok(Some(Finding {
+        id: "TW-004",
+        severity: Severity::Warning,
+        title: format!(
+            "{} uses up {} of its local ports on many small destinations",
+            first.source,
+            percent(share(first.distinct_ports, ports))
+        ),
+        whose: worst(&over, |source| {
+            format!(
+                "{} from {}: {}, none shared between destinations",
+                printable(&source.unit),
+                source.source,
+                count(source.distinct_ports, "port")
+            )
+        }),
+        why: "No port serves two destinations, so they were probably reserved by bind() with port 0 before connect(): such \
+              a port is taken for all destinations. A bind() that fails for it cannot be seen from here."
+            .into(),
+        measured: vec![
+            Measured { name: "ports in use", value: first.distinct_ports.into(), unit: "ports", source: CENSUS },
+            Measured { name: "sockets on them", value: first.sockets.into(), unit: "sockets", source: CENSUS },
+            Measured {
+                name: "ports that would be shared had connect() picked them",
+                value: by_chance.round().into(),
+                unit: "ports",
+                source: "computed: n - P (1 - exp(-n / P))",
+            },
+            Measured {
+                name: "ports towards the busiest destination",
+                value: first.busiest_destination.into(),
+                unit: "ports",
+                source: CENSUS,
+            },
+        ],
+        threshold: Threshold {
+            value: from.into(),
+            unit: "ports",
+            formula: format!(
+                "{} of P over all destinations, at most {} of P for one, and none shared",
+                percent(KNEE_SHARE),
+                percent(SMALL_SHARE)
+            ),
+        },
+        fixes: vec![
+            "set IP_BIND_ADDRESS_NO_PORT on the socket before bind(); proxies do it in their source-address setting".into(),
+            "drop the explicit source address where routing picks the same one".into(),
+            "keep connections open or use a pool".into(),
+        ],
+        not_helpful: not_helpful(),
+        verify: Verify {
+            promql: "sum by (source) (synfin_ephemeral_ports_used)".into(),
+            ss: format!("ss -Htan src {} | awk '{{print $4}}' | sort | uniq -d | wc -l", first.source),
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Expect, check_rule, source};
+    use super::*;
+    use Expect::{Fires, Silent, Unchecked};
+
+    #[test]
+    fn ports_never_shared_between_many_destinations_were_bound_early() {
+        let check = |name, sockets, distinct, busiest, expected| {
+            check_rule(bound_early, name, |e| e.sources = Some(vec![source(sockets, distinct, busiest)]), expected);
+        };
+        check("40 % of P, none shared", 11_293, 11_293, 2824, Fires(Severity::Warning));
+        check("just below 40 %", 11_292, 11_292, 2000, Silent);
+        check("one port is shared", 11_294, 11_293, 2000, Silent);
+        check("one destination holds more than a tenth", 11_293, 11_293, 2825, Silent);
+        check_rule(bound_early, "sources not counted", |e| e.sources = None, Unchecked);
+        check_rule(bound_early, "range not known", |e| e.ports_available = None, Unchecked);
+    }
+}

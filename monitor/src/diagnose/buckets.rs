@@ -1,0 +1,143 @@
+//! The cap on TIME_WAIT sockets: TW-005.
+
+use super::Evidence;
+use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify};
+use super::formulas::{at_least, overflows_buckets, share};
+use super::text::{count, percent, thousands};
+
+/// Below this the table is no subject.
+pub const HALF_SHARE: f64 = 0.5;
+/// From here on the next burst overflows.
+const NEAR_SHARE: f64 = 0.9;
+
+/// TW-005: the bucket table overflows (critical), is nearly full or will be at this rate (warning), or half full (info).
+pub fn overflow(e: &Evidence) -> Verdict {
+    let overflowed = e.counters.time_wait_overflow;
+    let max = e.sysctls.tcp_max_tw_buckets;
+    // The kernel counts both kinds of small sockets against the limit.
+    let small = e.time_wait.as_ref().map(|time_wait| time_wait.total + e.small_fin_wait2.unwrap_or(0));
+    let severity = match (overflowed, small, max) {
+        (Some(1..), _, _) => Severity::Critical,
+        (_, Some(small), Some(max)) if small >= at_least(NEAR_SHARE, max) => Severity::Warning,
+        (_, Some(small), Some(max)) if small >= at_least(HALF_SHARE, max) => match e.time_wait_entered_per_second {
+            Some(rate) if overflows_buckets(rate, max) => Severity::Warning,
+            Some(_) | None => Severity::Info,
+        },
+        (Some(0), Some(_), Some(_)) => return Ok(None),
+        (None, _, _) => return None.or_missing("TCPTimeWaitOverflow was not watched"),
+        (Some(0), None, _) => return None.or_missing("TIME_WAIT sockets were not counted"),
+        (Some(0), Some(_), None) => return None.or_missing("tcp_max_tw_buckets could not be read"),
+    };
+    let lowered = match (max, e.sysctls.tcp_max_tw_buckets_default) {
+        (Some(max), Some(default)) => max < default,
+        (None, _) | (_, None) => false,
+    };
+    let mut measured = vec![];
+    let mut add = |name, value: Option<u64>, unit, source| {
+        measured.extend(value.map(|value| Measured { name, value: value.into(), unit, source }));
+    };
+    add("TIME_WAIT sockets destroyed at once", overflowed, "sockets", "TCPTimeWaitOverflow over the window");
+    add("TIME_WAIT and small FIN_WAIT2 sockets", small, "sockets", "census of the kernel's socket tables");
+    add("tcp_max_tw_buckets", max, "sockets", "sysctl");
+    add("its default on this host", e.sysctls.tcp_max_tw_buckets_default, "sockets", "tcp_ehash_entries / 2");
+    measured.extend(e.time_wait_entered_per_second.map(|rate| Measured {
+        name: "entries into TIME_WAIT",
+        value: rate.into(),
+        unit: "1/s",
+        source: "tracked transitions",
+    }));
+    let target = small.unwrap_or(0).max(max.unwrap_or(0)).saturating_mul(2);
+    Ok(Some(Finding {
+        id: "TW-005",
+        severity,
+        title: match (severity, small, max) {
+            (Severity::Critical, _, _) => {
+                format!("the kernel destroyed {} early: the limit is reached", count(overflowed.unwrap_or(0), "TIME_WAIT socket"))
+            }
+            (Severity::Warning | Severity::Info, Some(small), Some(max)) => {
+                format!("TIME_WAIT table {} full: {} of {}", percent(share(small, max)), thousands(small), thousands(max))
+            }
+            (Severity::Warning | Severity::Info, _, _) => "the TIME_WAIT table is filling up".into(),
+        },
+        whose: vec![if lowered {
+            "this network namespace; its limit is below the kernel's default, somebody lowered it".into()
+        } else {
+            "this network namespace, all units together".into()
+        }],
+        why: "Above tcp_max_tw_buckets the kernel drops the wait without a word: a late packet can then hit a new connection \
+              on the same ports. Only TCPTimeWaitOverflow tells."
+            .into(),
+        measured,
+        threshold: Threshold {
+            value: max.map_or(0, |max| at_least(HALF_SHARE, max)).into(),
+            unit: "sockets",
+            formula: format!(
+                "info at {} of tcp_max_tw_buckets, warning at {} or when entries per second x 60 exceed it, critical at the \
+                 first overflow",
+                percent(HALF_SHARE),
+                percent(NEAR_SHARE)
+            ),
+        },
+        fixes: vec![
+            format!("raise it: sysctl -w net.ipv4.tcp_max_tw_buckets={target} (256 bytes a socket)"),
+            "then reduce the churn: keep-alive, connection pools".into(),
+        ],
+        not_helpful: vec![
+            "lowering tcp_max_tw_buckets: that is the fault itself".into(),
+            "tcp_fin_timeout: does not shorten TIME_WAIT".into(),
+        ],
+        verify: Verify {
+            promql: "rate(synfin_time_wait_overflows_total[5m]) > 0 or sum without (role, endpoint, unit) \
+                     (synfin_time_wait_sockets) / synfin_time_wait_limit_sockets > 0.5"
+                .into(),
+            ss: "nstat -az TcpExtTCPTimeWaitOverflow; ss -Htan state time-wait | wc -l".into(),
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Expect, check_rule};
+    use super::*;
+    use Expect::{Fires, Silent, Unchecked};
+
+    #[test]
+    fn the_table_matters_from_half_full_on() {
+        let check = |name, total, small_fin_wait2, overflowed, rate, expected| {
+            check_rule(
+                overflow,
+                name,
+                |e| {
+                    e.sysctls.tcp_max_tw_buckets = Some(1000);
+                    e.time_wait.as_mut().unwrap().total = total;
+                    e.small_fin_wait2 = Some(small_fin_wait2);
+                    e.counters.time_wait_overflow = overflowed;
+                    e.time_wait_entered_per_second = rate;
+                },
+                expected,
+            );
+        };
+        check("just below half", 499, 0, Some(0), None, Silent);
+        check("half", 500, 0, Some(0), None, Fires(Severity::Info));
+        check("small FIN_WAIT2 sockets count too", 400, 100, Some(0), None, Fires(Severity::Info));
+        check("half and a rate that fits", 500, 0, Some(0), Some(16.6), Fires(Severity::Info));
+        check("half and a rate that does not", 500, 0, Some(0), Some(16.7), Fires(Severity::Warning));
+        check("just below 90 %", 899, 0, Some(0), None, Fires(Severity::Info));
+        check("90 %", 900, 0, Some(0), None, Fires(Severity::Warning));
+        check("one overflow", 10, 0, Some(1), None, Fires(Severity::Critical));
+        check("full, overflows not watched", 1000, 0, None, None, Fires(Severity::Warning));
+        check("overflows not watched", 10, 0, None, None, Unchecked);
+        check_rule(overflow, "limit not read", |e| e.sysctls.tcp_max_tw_buckets = None, Unchecked);
+        check_rule(overflow, "sockets not counted", |e| e.time_wait = None, Unchecked);
+        check_rule(
+            overflow,
+            "an overflow tells by itself",
+            |e| {
+                e.time_wait = None;
+                e.sysctls.tcp_max_tw_buckets = None;
+                e.counters.time_wait_overflow = Some(1);
+            },
+            Fires(Severity::Critical),
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! Sockets that our own application does not close: CW-001.
+
+use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify, worst};
+use super::text::{count, duration, printable};
+use super::{CloseWait, Evidence};
+
+/// A socket that waits this long for close() is stuck: the seconds TIME_WAIT itself lasts.
+const STUCK_SECONDS: f64 = 60.0;
+
+/// CW-001: CLOSE_WAIT that only grows is a leak (warning); one that is merely old is worth a look (info).
+pub fn leak(e: &Evidence) -> Verdict {
+    let units = e.close_wait.as_ref().or_missing("CLOSE_WAIT sockets were not counted")?;
+    let held: Vec<&CloseWait> = units.iter().filter(|unit| unit.sockets > 0).collect();
+    if held.is_empty() {
+        return Ok(None);
+    }
+    let window = e.window_seconds.or_missing("CLOSE_WAIT sockets exist, but growth was not watched")?;
+    // A short look cannot have seen a socket grow older than the look itself.
+    let stuck_seconds = STUCK_SECONDS.min(window);
+    let stuck = |unit: &CloseWait| unit.oldest_seconds.is_some_and(|age| age >= stuck_seconds);
+    let grows = |unit: &CloseWait| unit.trend.is_some_and(|trend| trend.delta > 0);
+    let old = |unit: &CloseWait| unit.oldest_seconds.is_some_and(|age| age >= STUCK_SECONDS);
+    let mut over: Vec<&CloseWait> = held.iter().copied().filter(|unit| stuck(unit) && grows(unit)).collect();
+    let severity = if over.is_empty() { Severity::Info } else { Severity::Warning };
+    if over.is_empty() {
+        over = held.iter().copied().filter(|unit| old(unit)).collect();
+    }
+    over.sort_by(|a, b| (b.sockets, &a.unit).cmp(&(a.sockets, &b.unit)));
+    let Some(first) = over.first() else {
+        return match held.iter().find(|unit| unit.oldest_seconds.is_none()) {
+            Some(unit) => {
+                Err(Missing(format!("the age of CLOSE_WAIT sockets of {} is not known", printable(&unit.unit))))
+            }
+            None => Ok(None),
+        };
+    };
+    let age = first.oldest_seconds.unwrap_or(0.0);
+    let mut measured = vec![
+        Measured { name: "CLOSE_WAIT sockets", value: first.sockets.into(), unit: "sockets", source: "census" },
+        Measured { name: "age of the oldest, at least", value: age.into(), unit: "s", source: "tracked transitions" },
+    ];
+    measured.extend(first.trend.map(|trend| Measured {
+        name: "growth",
+        value: trend.per_second().into(),
+        unit: "1/s",
+        source: "census, over the window",
+    }));
+    Ok(Some(Finding {
+        id: "CW-001",
+        severity,
+        title: format!(
+            "{} does not close: {} in CLOSE_WAIT, the oldest for {}",
+            printable(&first.unit),
+            count(first.sockets, "socket"),
+            duration(age)
+        ),
+        whose: worst(&over, |unit| {
+            format!(
+                "{}: {}{}",
+                printable(&unit.unit),
+                count(unit.sockets, "socket"),
+                unit.trend.map_or(String::new(), |trend| format!(", {:+} in {}", trend.delta, duration(trend.seconds)))
+            )
+        }),
+        why: "The peer has closed; the application has not called close(). The kernel waits for it for ever: each socket \
+              holds a file descriptor until the limit is reached."
+            .into(),
+        measured,
+        threshold: Threshold {
+            value: stuck_seconds.into(),
+            unit: "s",
+            formula: "warning: more than before and the oldest older than min(60 s, window); info: older than 60 s".into(),
+        },
+        fixes: vec![
+            format!("find the missing close() in {}: error paths, abandoned pool entries", printable(&first.unit)),
+            "a restart frees the sockets and hides the leak".into(),
+        ],
+        not_helpful: vec!["any sysctl: no kernel timer ends CLOSE_WAIT".into()],
+        verify: Verify {
+            promql: "synfin_tcp_unit_sockets{state=\"close_wait\"} > 0 and on (unit, instance) time() - \
+                     synfin_close_wait_oldest_timestamp_seconds > 60"
+                .into(),
+            ss: "ss -tanp state close-wait".into(),
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Expect, check_rule};
+    use super::*;
+    use crate::diagnose::Trend;
+    use Expect::{Fires, Silent, Unchecked};
+
+    #[test]
+    fn a_leak_is_old_and_grows() {
+        let check = |name, window, sockets, oldest_seconds, delta: Option<i64>, expected| {
+            let trend = delta.map(|delta| Trend { delta, seconds: 60.0 });
+            let unit = CloseWait { unit: "api.service".into(), sockets, oldest_seconds, trend };
+            check_rule(
+                leak,
+                name,
+                |e| {
+                    e.window_seconds = window;
+                    e.close_wait = Some(vec![unit]);
+                },
+                expected,
+            );
+        };
+        let (warning, info) = (Fires(Severity::Warning), Fires(Severity::Info));
+        check("none", Some(300.0), 0, None, Some(0), Silent);
+        check("old and growing", Some(300.0), 5, Some(60.0), Some(1), warning);
+        check("young and growing", Some(300.0), 5, Some(59.0), Some(1), Silent);
+        check("old and level", Some(300.0), 5, Some(60.0), Some(0), info);
+        check("old and falling", Some(300.0), 5, Some(60.0), Some(-1), info);
+        check("old, growth not known", Some(300.0), 5, Some(60.0), None, info);
+        check("a short look: as old as the look, growing", Some(10.0), 5, Some(10.0), Some(1), warning);
+        check("a short look: younger than the look", Some(10.0), 5, Some(9.0), Some(1), Silent);
+        check("a short look, level", Some(10.0), 5, Some(10.0), Some(0), Silent);
+        check("age not known", Some(300.0), 5, None, Some(1), Unchecked);
+        check("one moment only", None, 5, Some(60.0), None, Unchecked);
+        check_rule(leak, "not counted", |e| e.close_wait = None, Unchecked);
+    }
+}

@@ -1,0 +1,229 @@
+//! All that the rules may look at. Filled in by the edges; a measurement that was not made is `None`, never 0.
+
+use std::net::IpAddr;
+
+use super::sysctl_file::SysctlFiles;
+use crate::event::Endpoint;
+use crate::lifecycle::{Close, ConnectFailure, Role};
+
+/// One look at one network namespace, with what changed during a window before it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// Seconds over which every delta below was taken: the daemon's history, or the time of `--for`.
+    pub window_seconds: Option<f64>,
+    /// Sysctls as they are now.
+    pub sysctls: Sysctls,
+    /// P, ports: `ip_local_port_range` less `ip_local_reserved_ports`.
+    pub ports_available: Option<u64>,
+    /// Ephemeral ports in use towards the busiest destinations. Source: census of the socket tables.
+    pub tuples: Option<Vec<TupleUse>>,
+    /// Ephemeral ports in use by the busiest source addresses, over all destinations. Source: census.
+    pub sources: Option<Vec<SourceUse>>,
+    /// TIME_WAIT sockets now. Source: census and the memory of who owned them.
+    pub time_wait: Option<TimeWait>,
+    /// Sockets of accepted connections by local endpoint and peer address, the busiest. Source: census.
+    pub inbound: Option<Vec<InboundPeer>>,
+    /// Closed sockets that wait in FIN_WAIT2 as small sockets. Source: census.
+    pub small_fin_wait2: Option<u64>,
+    /// All FIN_WAIT2 sockets, small ones included. Source: census.
+    pub fin_wait2: Option<Level>,
+    /// Sockets without an owner. Source: `orphan` of sockstat, which counts all namespaces together.
+    pub orphans: Option<Level>,
+    /// Source: census, and the time at which each was seen to get there.
+    pub close_wait: Option<Vec<CloseWait>>,
+    /// Source: census.
+    pub listeners: Option<Vec<Listener>>,
+    /// Kernel counters (TcpExt), as deltas over the window.
+    pub counters: Counters,
+    /// connect() calls that failed in the window. Source: tracked transitions.
+    pub failures: Option<Vec<FailedConnects>>,
+    /// Handshakes that ended in the window, by time. Source: the handshake histograms.
+    pub handshakes: Option<Vec<HandshakeTail>>,
+    /// Connections that ended in the window, by [`Close::index`]. Source: tracked transitions.
+    pub closes: Option<[u64; Close::COUNT]>,
+    /// Entries into TIME_WAIT per second over the window. Source: tracked transitions.
+    pub time_wait_entered_per_second: Option<f64>,
+    pub sysctl_files: Option<SysctlFiles>,
+    pub namespaces: Option<Namespaces>,
+}
+
+/// Values under /proc/sys/net; `None` when this kernel has no such file or it could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sysctls {
+    /// Sockets.
+    pub tcp_max_tw_buckets: Option<u64>,
+    /// Sockets: half of `tcp_ehash_entries`, which is how the kernel makes the default of `tcp_max_tw_buckets`.
+    pub tcp_max_tw_buckets_default: Option<u64>,
+    /// 0 off, 1 on, 2 loopback only.
+    pub tcp_tw_reuse: Option<u64>,
+    /// 0 off, 1 on with random offsets, 2 on.
+    pub tcp_timestamps: Option<u64>,
+    /// Seconds.
+    pub tcp_fin_timeout: Option<u64>,
+    /// Sockets.
+    pub tcp_max_orphans: Option<u64>,
+    /// Sockets.
+    pub somaxconn: Option<u64>,
+}
+
+/// Changes over the window, by the kernel's names in /proc/net/netstat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// `TCPTimeWaitOverflow`.
+    pub time_wait_overflow: Option<u64>,
+    /// `TWRecycled`: TIME_WAIT sockets taken over by connect().
+    pub tw_recycled: Option<u64>,
+    pub listen_overflows: Option<u64>,
+    pub listen_drops: Option<u64>,
+    /// `TCPAbortOnClose`: closed with unread data.
+    pub abort_on_close: Option<u64>,
+    /// `TCPAbortOnData`: SO_LINGER with zero, or data after the close.
+    pub abort_on_data: Option<u64>,
+}
+
+/// Change of a number over time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trend {
+    pub delta: i64,
+    /// More than 0.
+    pub seconds: f64,
+}
+
+impl Trend {
+    /// First to last of `samples` (seconds on any clock, value); `None` below two or without time between them.
+    pub fn of(samples: &[(f64, u64)]) -> Option<Self> {
+        let (first, last) = (samples.first()?, samples.last()?);
+        let seconds = last.0 - first.0;
+        let delta = i64::try_from(i128::from(last.1) - i128::from(first.1)).ok()?;
+        (seconds > 0.0).then_some(Self { delta, seconds })
+    }
+
+    pub fn per_second(self) -> f64 {
+        self.delta as f64 / self.seconds
+    }
+}
+
+/// A number now, and how it moved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Level {
+    pub now: u64,
+    pub trend: Option<Trend>,
+}
+
+/// Ports of the ephemeral range in use from one source address towards one destination, in all states.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TupleUse {
+    pub source: IpAddr,
+    pub destination: Endpoint,
+    /// Ports.
+    pub used: u64,
+    /// Of them, held by TIME_WAIT.
+    pub time_wait: u64,
+    pub role: Role,
+    /// The unit that holds most of them; `unknown` when it could not be learnt.
+    pub unit: String,
+    /// Connects per second over the window.
+    pub opens_per_second: Option<f64>,
+    /// Of `used`.
+    pub trend: Option<Trend>,
+}
+
+/// Ports of the ephemeral range in use by one source address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceUse {
+    pub source: IpAddr,
+    /// Client sockets with a local port in the range.
+    pub sockets: u64,
+    /// Distinct local ports among them.
+    pub distinct_ports: u64,
+    /// Ports used towards its busiest destination.
+    pub busiest_destination: u64,
+    /// The unit that holds most of them.
+    pub unit: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TimeWait {
+    /// Exact; small FIN_WAIT2 sockets not included.
+    pub total: u64,
+    /// By maker, the busiest. Sums to `total` together with the rows without an endpoint.
+    pub makers: Vec<Maker>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maker {
+    pub role: Role,
+    /// Client: the remote end. Server: the local end. `None`: all others together.
+    pub endpoint: Option<Endpoint>,
+    pub unit: String,
+    pub sockets: u64,
+}
+
+impl TimeWait {
+    /// TIME_WAIT sockets of connections with this role.
+    pub fn of_role(&self, role: Role) -> u64 {
+        self.makers.iter().filter(|maker| maker.role == role).map(|maker| maker.sockets).sum()
+    }
+}
+
+/// Accepted connections from one address to one local endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboundPeer {
+    pub local: Endpoint,
+    pub peer: IpAddr,
+    pub unit: String,
+    /// In all states.
+    pub sockets: u64,
+    pub time_wait: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CloseWait {
+    pub unit: String,
+    pub sockets: u64,
+    /// Seconds; a lower bound when the socket was there before the daemon.
+    pub oldest_seconds: Option<f64>,
+    pub trend: Option<Trend>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub local: Endpoint,
+    pub unit: String,
+    /// Connections that wait for accept().
+    pub backlog: u64,
+    /// The smaller of listen()'s argument and `somaxconn`.
+    pub limit: u64,
+    /// Requests that wait for the last ACK.
+    pub half_open: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedConnects {
+    pub destination: Endpoint,
+    pub reason: ConnectFailure,
+    pub unit: String,
+    pub count: u64,
+    /// Connects to the same destination that succeeded in the window.
+    pub opened: Option<u64>,
+}
+
+/// Handshakes of one role that ended in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandshakeTail {
+    pub role: Role,
+    pub measured: u64,
+    /// Longer than 1 s, 3 s, 7 s and up to the next: one, two, three or more retransmissions
+    /// (first timeout 1 s, doubled each time: RFC 6298).
+    pub steps: [u64; 3],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Network namespaces on this host.
+    pub count: u64,
+    /// All of them are watched, not only this one.
+    pub all_watched: bool,
+    /// TCP state changes outside the watched namespaces during the window.
+    pub elsewhere_transitions: Option<u64>,
+}

@@ -1,0 +1,217 @@
+//! Advice that is copied from one page to the next: TW-010.
+
+use std::collections::BTreeMap;
+
+use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify, worst};
+use super::sysctl_file::{Setting, SysctlFiles};
+use super::text::{cut, printable, thousands};
+use super::{Evidence, Sysctls};
+
+/// `TCP_FIN_TIMEOUT` of include/net/tcp.h, seconds.
+const DEFAULT_FIN_TIMEOUT: u64 = 60;
+
+/// One piece of folklore found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Folly {
+    knob: &'static str,
+    value: String,
+    /// File and line, or the running kernel.
+    place: String,
+}
+
+/// Whether `key = value` is folklore; `None` when it is not, or when its meaning cannot be told here.
+fn folly(key: &str, value: &str, now: &Sysctls) -> Option<&'static str> {
+    let number = || value.parse::<u64>().ok();
+    match key {
+        // Without effect when 0 on any kernel.
+        "net.ipv4.tcp_tw_recycle" if number() != Some(0) => Some("tcp_tw_recycle"),
+        "net.ipv4.tcp_timestamps" if number() == Some(0) => Some("tcp_timestamps"),
+        "net.ipv4.tcp_max_tw_buckets" if number()? < now.tcp_max_tw_buckets_default? => Some("tcp_max_tw_buckets"),
+        "net.ipv4.tcp_fin_timeout" if number()? < DEFAULT_FIN_TIMEOUT => Some("tcp_fin_timeout"),
+        _ => None,
+    }
+}
+
+fn why(knob: &str) -> &'static str {
+    match knob {
+        "tcp_tw_recycle" => "gone since Linux 4.12, and before that it dropped clients behind NAT",
+        "tcp_timestamps" => "without timestamps nothing in TIME_WAIT can be reused, and old packets are harder to tell",
+        "tcp_max_tw_buckets" => "below the default the kernel kills the wait that protects new connections",
+        _ => "does not shorten TIME_WAIT; it only bounds orphaned FIN_WAIT2 (keep it low only if FW-001 is why)",
+    }
+}
+
+/// All folklore: of each key of the files the line that wins (tcp_tw_recycle: every line), and the running kernel.
+fn all(e: &Evidence) -> Vec<Folly> {
+    let mut last: BTreeMap<&str, &Setting> = BTreeMap::new();
+    let settings: &[Setting] = e.sysctl_files.as_ref().map_or(&[], |files: &SysctlFiles| &files.settings);
+    let mut found = vec![];
+    for setting in settings {
+        if setting.key == "net.ipv4.tcp_tw_recycle" {
+            found.push(setting);
+        } else {
+            last.insert(&setting.key, setting);
+        }
+    }
+    found.extend(last.into_values());
+    let mut follies: Vec<Folly> = (found.into_iter())
+        .filter_map(|setting| {
+            let knob = folly(&setting.key, &setting.value, &e.sysctls)?;
+            let place = format!("{}:{}", printable(&setting.path), setting.line);
+            Some(Folly { knob, value: cut(&printable(&setting.value), 20), place })
+        })
+        .collect();
+    let running = [
+        ("net.ipv4.tcp_timestamps", e.sysctls.tcp_timestamps),
+        ("net.ipv4.tcp_max_tw_buckets", e.sysctls.tcp_max_tw_buckets),
+        ("net.ipv4.tcp_fin_timeout", e.sysctls.tcp_fin_timeout),
+    ];
+    follies.extend(running.into_iter().filter_map(|(key, value)| {
+        let value = value?.to_string();
+        let knob = folly(key, &value, &e.sysctls)?;
+        Some(Folly { knob, value, place: "the running kernel".into() })
+    }));
+    follies
+}
+
+/// TW-010: settings that help nothing or harm.
+pub fn copied_advice(e: &Evidence) -> Verdict {
+    let follies = all(e);
+    if follies.is_empty() {
+        let files = e.sysctl_files.as_ref().or_missing("sysctl files were not read")?;
+        if let Some((path, reason)) = files.unreadable.first() {
+            let more = files.unreadable.len() - 1;
+            let others = if more == 0 { String::new() } else { format!(", and {more} more files") };
+            return Err(Missing(format!("could not read {}: {}{others}", printable(path), printable(reason))));
+        }
+        let sysctls = &e.sysctls;
+        for (value, name) in [
+            (sysctls.tcp_timestamps, "tcp_timestamps"),
+            (sysctls.tcp_fin_timeout, "tcp_fin_timeout"),
+            (sysctls.tcp_max_tw_buckets, "tcp_max_tw_buckets"),
+            (sysctls.tcp_max_tw_buckets_default, "the default of tcp_max_tw_buckets"),
+        ] {
+            value.or_missing(&format!("{name} could not be read"))?;
+        }
+        return Ok(None);
+    }
+    let mut knobs: Vec<&'static str> = vec![];
+    for folly in &follies {
+        if !knobs.contains(&folly.knob) {
+            knobs.push(folly.knob);
+        }
+    }
+    let mut measured = vec![Measured {
+        name: "settings found",
+        value: (follies.len() as u64).into(),
+        unit: "settings",
+        source: "sysctl files and the running kernel",
+    }];
+    let mut add = |name, value: Option<u64>, unit, source| {
+        measured.extend(value.map(|value| Measured { name, value: value.into(), unit, source }));
+    };
+    add("tcp_max_tw_buckets", e.sysctls.tcp_max_tw_buckets, "sockets", "sysctl");
+    add("its default on this host", e.sysctls.tcp_max_tw_buckets_default, "sockets", "tcp_ehash_entries / 2");
+    Ok(Some(Finding {
+        id: "TW-010",
+        severity: Severity::Warning,
+        title: format!("copied tuning that does not help: {}", knobs.join(", ")),
+        whose: worst(&follies, |folly| format!("{}: {} = {}", folly.place, folly.knob, folly.value)),
+        why: knobs.iter().map(|knob| format!("{knob}: {}.", why(knob))).collect::<Vec<_>>().join(" "),
+        measured,
+        threshold: Threshold {
+            value: 1_u64.into(),
+            unit: "settings",
+            formula: format!(
+                "tcp_tw_recycle in any file; tcp_timestamps = 0; tcp_fin_timeout < {DEFAULT_FIN_TIMEOUT}; \
+                 tcp_max_tw_buckets < {}",
+                e.sysctls.tcp_max_tw_buckets_default.map_or("tcp_ehash_entries / 2".into(), thousands)
+            ),
+        },
+        fixes: vec![
+            "delete the lines from the files named".into(),
+            restore(&knobs, e.sysctls.tcp_max_tw_buckets_default),
+        ],
+        not_helpful: vec!["keeping them in case: the next incident starts with them".into()],
+        verify: Verify {
+            promql: "synfin_time_wait_limit_sockets".into(),
+            ss: "sysctl net.ipv4.tcp_timestamps net.ipv4.tcp_max_tw_buckets net.ipv4.tcp_fin_timeout; ss -s".into(),
+        },
+    }))
+}
+
+fn restore(knobs: &[&str], buckets: Option<u64>) -> String {
+    let values: Vec<String> = (knobs.iter())
+        .filter_map(|knob| match *knob {
+            "tcp_timestamps" => Some("net.ipv4.tcp_timestamps=1".into()),
+            "tcp_fin_timeout" => Some(format!("net.ipv4.tcp_fin_timeout={DEFAULT_FIN_TIMEOUT}")),
+            "tcp_max_tw_buckets" => buckets.map(|buckets| format!("net.ipv4.tcp_max_tw_buckets={buckets}")),
+            _ => None,
+        })
+        .collect();
+    if values.is_empty() {
+        "nothing to restore: this kernel has no such setting".into()
+    } else {
+        format!("restore: sysctl -w {}", values.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Expect, check_rule, in_order};
+    use super::super::sysctl_file::parse_sysctl_file;
+    use super::*;
+    use Expect::{Fires, Silent, Unchecked};
+
+    const WARNING: Expect = Fires(Severity::Warning);
+
+    fn files(text: &str) -> Option<SysctlFiles> {
+        Some(SysctlFiles { settings: parse_sysctl_file("/etc/sysctl.d/99-tuning.conf", text), unreadable: vec![] })
+    }
+
+    #[test]
+    fn files_are_searched_for_folklore() {
+        let check = |text: &str, expected| {
+            check_rule(copied_advice, text, |e| e.sysctl_files = files(text), expected);
+        };
+        check("net.ipv4.tcp_tw_recycle = 1", WARNING);
+        check("net.ipv4.tcp_tw_recycle = 0", Silent);
+        check("net.ipv4.tcp_tw_recycle = 1\nnet.ipv4.tcp_tw_recycle = 0", WARNING);
+        check("net.ipv4.tcp_timestamps = 0", WARNING);
+        check("net.ipv4.tcp_timestamps = 1", Silent);
+        check("net.ipv4.tcp_timestamps = 0\nnet.ipv4.tcp_timestamps = 1", Silent);
+        check("net.ipv4.tcp_max_tw_buckets = 131071", WARNING);
+        check("net.ipv4.tcp_max_tw_buckets = 131072", Silent);
+        check("net.ipv4.tcp_max_tw_buckets = lots", Silent);
+        check("net.ipv4.tcp_fin_timeout = 59", WARNING);
+        check("net.ipv4.tcp_fin_timeout = 60", Silent);
+        check("net.ipv4.tcp_tw_reuse = 1", Silent);
+        check("# net.ipv4.tcp_tw_recycle = 1", Silent);
+    }
+
+    #[test]
+    fn the_running_kernel_is_searched_too() {
+        let check = |name, change: fn(&mut Evidence), expected| check_rule(copied_advice, name, change, expected);
+        check("timestamps off", |e| e.sysctls.tcp_timestamps = Some(0), WARNING);
+        check("timestamps on", |e| e.sysctls.tcp_timestamps = Some(1), Silent);
+        check("buckets one below", |e| e.sysctls.tcp_max_tw_buckets = Some(131_071), WARNING);
+        check("buckets raised", |e| e.sysctls.tcp_max_tw_buckets = Some(2_000_000), Silent);
+        check("fin timeout lowered", |e| e.sysctls.tcp_fin_timeout = Some(30), WARNING);
+        check("fin timeout raised", |e| e.sysctls.tcp_fin_timeout = Some(61), Silent);
+        check("files not read", |e| e.sysctl_files = None, Unchecked);
+        check("default not known", |e| e.sysctls.tcp_max_tw_buckets_default = None, Unchecked);
+        let locked = |e: &mut Evidence| {
+            e.sysctl_files =
+                Some(SysctlFiles { settings: vec![], unreadable: vec![("/etc/x".into(), "permission denied".into())] });
+        };
+        check_rule(copied_advice, "a file not readable", locked, Unchecked);
+    }
+
+    #[test]
+    fn the_file_and_line_are_named() {
+        let mut evidence = in_order();
+        evidence.sysctl_files = files("# found on a forum\nnet.ipv4.tcp_tw_recycle = 1");
+        let finding = copied_advice(&evidence).unwrap().unwrap();
+        assert_eq!(finding.whose, ["/etc/sysctl.d/99-tuning.conf:2: tcp_tw_recycle = 1"]);
+    }
+}

@@ -1,0 +1,247 @@
+//! Handshakes that time out (HS-001), repeat (HS-002) or find the accept queue full (HS-003).
+
+use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
+use super::formulas::{at_least, share};
+use super::text::{count, percent, printable, thousands};
+use super::{Evidence, FailedConnects, HandshakeTail, Listener};
+use crate::aggregate::Histogram;
+use crate::lifecycle::{ConnectFailure, Role};
+
+/// HS-002: more handshakes than this with a repeated packet are felt by users.
+const TAIL_SHARE: f64 = 0.01;
+/// HS-003: from here on a short stall of the application overflows the queue.
+const BACKLOG_SHARE: f64 = 0.8;
+const EVENTS: &str = "tracked transitions";
+const SECOND_NS: u64 = 1_000_000_000;
+
+impl HandshakeTail {
+    /// Counts of a handshake histogram since `before`, by the steps of 1, 3 and 7 s.
+    /// `None` when the histogram has no bound at one of them, or when `before` is not an earlier state of it.
+    pub fn since(role: Role, before: &Histogram, after: &Histogram) -> Option<Self> {
+        let over = |histogram: &Histogram, seconds: u64| {
+            let at = histogram.bounds_ns().iter().position(|&bound| bound == seconds * SECOND_NS)?;
+            Some(histogram.count() - histogram.cumulative().nth(at)?)
+        };
+        let delta = |seconds| over(after, seconds)?.checked_sub(over(before, seconds)?);
+        let (one, three, seven) = (delta(1)?, delta(3)?, delta(7)?);
+        let steps = [one.checked_sub(three)?, three.checked_sub(seven)?, seven];
+        Some(Self { role, measured: after.count().checked_sub(before.count())?, steps })
+    }
+}
+
+/// HS-001: connects time out towards a destination.
+pub fn timeouts(e: &Evidence) -> Verdict {
+    let failures = e.failures.as_ref().or_missing("failed connects were not watched")?;
+    let mut over: Vec<&FailedConnects> =
+        failures.iter().filter(|failed| failed.reason == ConnectFailure::Timeout && failed.count > 0).collect();
+    over.sort_by_key(|failed| (std::cmp::Reverse(failed.count), failed.destination));
+    let Some(first) = over.first() else { return Ok(None) };
+    let mut measured =
+        vec![Measured { name: "connects timed out", value: first.count.into(), unit: "connects", source: EVENTS }];
+    let mut add = |name, value: Option<u64>, source| {
+        measured.extend(value.map(|value| Measured { name, value: value.into(), unit: "connects", source }));
+    };
+    add("connects that succeeded to the same destination", first.opened, EVENTS);
+    add("connections dropped by listeners here", e.counters.listen_drops, "ListenDrops over the window");
+    let silent = first.opened == Some(0);
+    Ok(Some(Finding {
+        id: "HS-001",
+        severity: Severity::Warning,
+        title: if silent {
+            format!("nothing answers at {}: {} timed out", first.destination, count(first.count, "connect"))
+        } else {
+            format!("{} to {} timed out", count(first.count, "connect"), first.destination)
+        },
+        whose: worst(&over, |failed| {
+            let opened = failed.opened.map_or(String::new(), |opened| format!(", {} succeeded", thousands(opened)));
+            format!(
+                "{} -> {}: {} timed out{opened}",
+                printable(&failed.unit),
+                failed.destination,
+                thousands(failed.count)
+            )
+        }),
+        why: if silent {
+            "No connect to it succeeded: the host is down, or a filter drops the SYNs.".into()
+        } else {
+            "SYNs were repeated without an answer. When others succeed, the peer may hold an old half-closed socket on the \
+             same ports: its application never closed, ours is long gone, and the port was used again."
+                .into()
+        },
+        measured,
+        threshold: Threshold {
+            value: 1_u64.into(),
+            unit: "connects",
+            formula: "any connect() that gave up after all SYN retransmissions".into(),
+        },
+        fixes: if silent {
+            vec!["check that the peer is up and that no filter is between".into()]
+        } else {
+            vec![
+                "on the peer: look for CLOSE_WAIT and fix the missing close()".into(),
+                "check the path for loss and filters".into(),
+            ]
+        },
+        not_helpful: {
+            let retries = "net.ipv4.tcp_syn_retries: only moves the moment of giving up";
+            let timeout = (!silent).then_some("tcp_fin_timeout here: the stale socket is on the peer");
+            [retries].into_iter().chain(timeout).map(String::from).collect()
+        },
+        verify: Verify {
+            promql: "rate(synfin_tcp_connect_failures_total{reason=\"timeout\"}[5m]) > 0".into(),
+            ss: format!("ss -tano state syn-sent dst {}   # on the peer: ss -tanp state close-wait", first.destination),
+        },
+    }))
+}
+
+/// HS-002: handshakes that took a retransmission timeout or more.
+pub fn slow_tail(e: &Evidence) -> Verdict {
+    let handshakes = e.handshakes.as_ref().or_missing("handshake times were not watched")?;
+    let slow = |tail: &HandshakeTail| tail.steps.iter().sum::<u64>();
+    let mut over: Vec<&HandshakeTail> =
+        (handshakes.iter()).filter(|tail| slow(tail) > 0 && share(slow(tail), tail.measured) >= TAIL_SHARE).collect();
+    over.sort_by_key(|tail| (std::cmp::Reverse(slow(tail)), tail.role));
+    let Some(first) = over.first() else { return Ok(None) };
+    let overflows = e.counters.listen_overflows;
+    let step =
+        |name, value: u64| Measured { name, value: value.into(), unit: "handshakes", source: "handshake histogram" };
+    let mut measured = vec![
+        step("handshakes", first.measured),
+        step("over 1 s", first.steps[0]),
+        step("over 3 s", first.steps[1]),
+        step("over 7 s", first.steps[2]),
+    ];
+    measured.extend(overflows.map(|value| Measured {
+        name: "accept queue overflows here",
+        value: value.into(),
+        unit: "connections",
+        source: "ListenOverflows over the window",
+    }));
+    let backlog_here = overflows.is_some_and(|overflows| overflows > 0);
+    Ok(Some(Finding {
+        id: "HS-002",
+        severity: Severity::Warning,
+        title: format!(
+            "{} of {} handshakes took a second or more",
+            percent(share(slow(first), first.measured)),
+            first.role.label()
+        ),
+        whose: worst(&over, |tail| {
+            format!("role {}: {} of {} handshakes", tail.role.label(), thousands(slow(tail)), thousands(tail.measured))
+        }),
+        why: format!(
+            "A lost SYN or SYN-ACK is sent again after 1 s, then 2, then 4: steps at 1, 3 and 7 s. {}",
+            if backlog_here {
+                "The accept queue overflowed at the same time, and a full queue drops them."
+            } else {
+                "Nothing was dropped by listeners here, so look at the path and at the peer's backlog."
+            }
+        ),
+        measured,
+        threshold: Threshold {
+            value: TAIL_SHARE.into(),
+            unit: "1",
+            formula: format!("at least {} of the measured handshakes took over 1 s", percent(TAIL_SHARE)),
+        },
+        fixes: vec![
+            "if the server overflows: a larger backlog in listen(), net.core.somaxconn, and faster accept()".into(),
+            "else look for loss on the path: interface drops, filters, connection tracking tables".into(),
+        ],
+        not_helpful: vec![
+            "tcp_syn_retries, tcp_synack_retries: change how often, not how soon, it is sent again".into(),
+        ],
+        verify: Verify {
+            promql: "1 - sum by (role) (rate(synfin_tcp_handshake_seconds_bucket{le=\"1\"}[5m])) / sum by (role) \
+                     (rate(synfin_tcp_handshake_seconds_count[5m])) > 0.01"
+                .into(),
+            ss: "ss -tano state syn-sent; ss -tano state syn-recv; nstat -az TcpExtListenOverflows".into(),
+        },
+    }))
+}
+
+/// HS-003: a full accept queue, or one nearly full.
+pub fn accept_queue_full(e: &Evidence) -> Verdict {
+    let fill = |listener: &Listener| share(listener.backlog, listener.limit);
+    let mut over: Vec<&Listener> = (e.listeners.iter().flatten())
+        .filter(|listener| listener.backlog >= at_least(BACKLOG_SHARE, listener.limit).max(1))
+        .collect();
+    over.sort_by(|a, b| fill(b).total_cmp(&fill(a)).then(a.local.cmp(&b.local)));
+    let overflows = e.counters.listen_overflows;
+    let drops = e.counters.listen_drops;
+    if over.is_empty() && overflows.unwrap_or(0) == 0 {
+        e.listeners.as_ref().or_missing("accept queues were not looked at")?;
+        overflows.or_missing("ListenOverflows was not watched")?;
+        return Ok(None);
+    }
+    let mut measured = vec![];
+    let mut add = |name, value: Option<u64>, unit, source| {
+        measured.extend(value.map(|value| Measured { name, value: value.into(), unit, source }));
+    };
+    let first = over.first().copied();
+    add("accept queue", first.map(|listener| listener.backlog), "sockets", "census of the kernel's socket tables");
+    add("its bound", first.map(|listener| listener.limit), "sockets", "census of the kernel's socket tables");
+    add(
+        "half-open requests",
+        first.map(|listener| listener.half_open),
+        "sockets",
+        "census of the kernel's socket tables",
+    );
+    add("overflows", overflows, "connections", "ListenOverflows over the window");
+    add("drops", drops, "connections", "ListenDrops over the window");
+    add("somaxconn", e.sysctls.somaxconn, "sockets", "sysctl");
+    let whose = worst(&over, |listener| {
+        format!(
+            "{} on {}: {} of {}, {} half-open",
+            printable(&listener.unit),
+            listener.local,
+            thousands(listener.backlog),
+            thousands(listener.limit),
+            thousands(listener.half_open)
+        )
+    });
+    Ok(Some(Finding {
+        id: "HS-003",
+        severity: Severity::Warning,
+        title: match (first, overflows) {
+            (Some(listener), _) => format!(
+                "accept queue of {} is {} full: {} of {}",
+                listener.local,
+                percent(fill(listener)),
+                thousands(listener.backlog),
+                thousands(listener.limit)
+            ),
+            (None, overflows) => {
+                format!("an accept queue overflowed: {} dropped", count(overflows.unwrap_or(0), "connection"))
+            }
+        },
+        whose: if whose.is_empty() {
+            vec!["a listener that has caught up since; the counter does not say which".into()]
+        } else {
+            whose
+        },
+        why: "The application does not call accept() as fast as connections arrive. When the queue is full the kernel drops \
+              the last ACK, and clients wait a second or more."
+            .into(),
+        measured,
+        threshold: Threshold {
+            value: first.map_or(1, |listener| at_least(BACKLOG_SHARE, listener.limit).max(1)).into(),
+            unit: if first.is_some() { "sockets" } else { "overflows" },
+            formula: format!("{} of min(backlog of listen(), somaxconn), or any overflow", percent(BACKLOG_SHARE)),
+        },
+        fixes: vec![
+            "accept faster: more workers or threads, no blocking work between two accept() calls".into(),
+            "a larger backlog in listen(), and net.core.somaxconn at least as large; then restart the service".into(),
+        ],
+        not_helpful: vec!["tcp_max_syn_backlog: bounds half-open requests, not this queue".into()],
+        verify: Verify {
+            promql: "synfin_listener_backlog_sockets / synfin_listener_backlog_limit_sockets > 0.8 or \
+                     rate(synfin_listen_overflows_total[5m]) > 0"
+                .into(),
+            ss: "ss -ltn   # Recv-Q is the queue, Send-Q its bound".into(),
+        },
+    }))
+}
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

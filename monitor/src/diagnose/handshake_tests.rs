@@ -1,0 +1,93 @@
+//! Both sides of each threshold of HS-001, HS-002 and HS-003.
+
+use super::super::fixture::{Expect, check_rule, endpoint, no_port};
+use super::*;
+use Expect::{Fires, Silent, Unchecked};
+
+const WARNING: Expect = Fires(Severity::Warning);
+
+#[test]
+fn any_connect_that_times_out_is_told() {
+    let check = |name, reason, count, expected| {
+        let failed = FailedConnects { reason, ..no_port(count) };
+        check_rule(timeouts, name, |e| e.failures = Some(vec![failed]), expected);
+    };
+    check("one", ConnectFailure::Timeout, 1, WARNING);
+    check("none", ConnectFailure::Timeout, 0, Silent);
+    check("refused is an answer", ConnectFailure::Refused, 5, Silent);
+    check_rule(timeouts, "not watched", |e| e.failures = None, Unchecked);
+}
+
+#[test]
+fn a_silent_host_is_not_blamed_on_a_stale_socket() {
+    let check = |opened, stale| {
+        let mut evidence = super::super::fixture::in_order();
+        evidence.failures = Some(vec![FailedConnects { reason: ConnectFailure::Timeout, opened, ..no_port(2) }]);
+        let why = timeouts(&evidence).unwrap().unwrap().why;
+        assert_eq!(why.contains("half-closed"), stale, "{opened:?}: {why}");
+    };
+    check(Some(0), false);
+    check(Some(1), true);
+    check(None, true);
+}
+
+#[test]
+fn a_hundredth_of_slow_handshakes_is_felt() {
+    let check = |name, measured, steps, expected| {
+        check_rule(
+            slow_tail,
+            name,
+            |e| e.handshakes = Some(vec![HandshakeTail { role: Role::Server, measured, steps }]),
+            expected,
+        );
+    };
+    check("a hundredth at 1 s", 1000, [10, 0, 0], WARNING);
+    check("a hundredth over all steps", 1000, [4, 3, 3], WARNING);
+    check("less than a hundredth", 1000, [9, 0, 0], Silent);
+    check("none", 0, [0, 0, 0], Silent);
+    check_rule(slow_tail, "not watched", |e| e.handshakes = None, Unchecked);
+}
+
+#[test]
+fn steps_are_read_from_histograms() {
+    const BOUNDS: [u64; 4] = [SECOND_NS / 1000, SECOND_NS, 3 * SECOND_NS, 7 * SECOND_NS];
+    let before = {
+        let mut histogram = Histogram::new(&BOUNDS);
+        histogram.observe(2 * SECOND_NS);
+        histogram
+    };
+    let mut after = before.clone();
+    for milliseconds in [1, 1000, 1001, 3001, 3002, 7001, 15_001] {
+        after.observe(milliseconds * 1_000_000);
+    }
+    let expected = HandshakeTail { role: Role::Client, measured: 7, steps: [1, 2, 2] };
+    assert_eq!(HandshakeTail::since(Role::Client, &before, &after), Some(expected));
+    assert_eq!(HandshakeTail::since(Role::Client, &after, &before), None);
+    let coarse = Histogram::new(&[SECOND_NS]);
+    assert_eq!(HandshakeTail::since(Role::Client, &coarse, &coarse), None);
+}
+
+#[test]
+fn an_accept_queue_is_near_its_bound_at_80_percent() {
+    let check = |name, backlog, limit, overflows, expected| {
+        check_rule(
+            accept_queue_full,
+            name,
+            |e| {
+                let listener =
+                    Listener { local: endpoint(80), unit: "web.service".into(), backlog, limit, half_open: 0 };
+                e.listeners = Some(vec![listener]);
+                e.counters.listen_overflows = overflows;
+            },
+            expected,
+        );
+    };
+    check("just below", 102, 128, Some(0), Silent);
+    check("80 %", 103, 128, Some(0), WARNING);
+    check("idle with a bound of 0", 0, 0, Some(0), Silent);
+    check("one in a queue bound by 0", 1, 0, Some(0), WARNING);
+    check("an overflow with a queue that is empty again", 0, 128, Some(1), WARNING);
+    check("overflows not watched, queue full", 128, 128, None, WARNING);
+    check("overflows not watched, queue empty", 0, 128, None, Unchecked);
+    check_rule(accept_queue_full, "not looked at", |e| e.listeners = None, Unchecked);
+}

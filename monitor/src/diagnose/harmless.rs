@@ -1,0 +1,110 @@
+//! TIME_WAIT that is high and harmless: TW-001.
+
+use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
+use super::formulas::{TIME_WAIT_SECONDS, at_least};
+use super::text::{count, percent, printable, thousands};
+use super::tuples::{CENSUS, NO_CENSUS, NO_POOL, POOL};
+use super::{Evidence, Maker, bound_early, buckets, inbound, outbound, tuples};
+
+/// From here on people ask whether the TIME_WAIT sockets matter: a tenth of P, or of the bucket limit if that is lower.
+pub const NOTICEABLE_SHARE: f64 = 0.1;
+
+/// TW-001: many TIME_WAIT sockets and no harm in sight.
+pub fn harmless(e: &Evidence) -> Verdict {
+    let time_wait = e.time_wait.as_ref().or_missing("TIME_WAIT sockets were not counted")?.total;
+    let ports = e.ports_available.or_missing(NO_POOL)?;
+    let max = e.sysctls.tcp_max_tw_buckets.or_missing("tcp_max_tw_buckets could not be read")?;
+    let noticeable = at_least(NOTICEABLE_SHARE, ports.min(max));
+    if time_wait < noticeable {
+        return Ok(None);
+    }
+    let busiest = e.tuples.as_ref().or_missing(NO_CENSUS)?.iter().map(|tuple| tuple.used).max().unwrap_or(0);
+    for rule in [
+        tuples::exhausted,
+        tuples::past_the_knee,
+        bound_early::bound_early,
+        buckets::overflow,
+        inbound::server_closes_first,
+        inbound::one_client_near_its_range,
+        outbound::no_pool,
+    ] {
+        // A rule that cannot tell does not forbid this one, but what this one asserts must have been measured: below.
+        if matches!(rule(e), Ok(Some(_))) {
+            return Ok(None);
+        }
+    }
+    e.counters.time_wait_overflow.or_missing("TCPTimeWaitOverflow was not watched")?;
+    e.failures.as_ref().or_missing("failed connects were not watched")?;
+    let mut makers: Vec<&Maker> = e.time_wait.iter().flat_map(|time_wait| &time_wait.makers).collect();
+    makers.sort_by_key(|maker| (maker.endpoint.is_none(), std::cmp::Reverse(maker.sockets)));
+    Ok(Some(Finding {
+        id: "TW-001",
+        severity: Severity::Info,
+        title: format!("{} in TIME_WAIT: normal, nothing to do", count(time_wait, "socket")),
+        whose: worst(&makers, |maker| {
+            let endpoint = maker.endpoint.map_or("other".to_owned(), |endpoint| endpoint.to_string());
+            format!("{} ({}, {endpoint}): {}", printable(&maker.unit), maker.role.label(), thousands(maker.sockets))
+        }),
+        why: format!(
+            "Each closed connection waits {TIME_WAIT_SECONDS} s on the side that closed first, so that a late packet cannot \
+             disturb a new one. It costs 256 bytes. No destination is short of ports and the table is not half full."
+        ),
+        measured: vec![
+            Measured { name: "TIME_WAIT sockets", value: time_wait.into(), unit: "sockets", source: CENSUS },
+            Measured {
+                name: "ports in use towards the busiest destination",
+                value: busiest.into(),
+                unit: "ports",
+                source: CENSUS,
+            },
+            Measured { name: "ephemeral ports", value: ports.into(), unit: "ports", source: POOL },
+            Measured { name: "tcp_max_tw_buckets", value: max.into(), unit: "sockets", source: "sysctl" },
+        ],
+        threshold: Threshold {
+            value: noticeable.into(),
+            unit: "sockets",
+            formula: format!(
+                "noticed at {} of min(P, tcp_max_tw_buckets); harmless below {} of P for each destination and {} of the \
+                 buckets",
+                percent(NOTICEABLE_SHARE),
+                percent(tuples::KNEE_SHARE),
+                percent(buckets::HALF_SHARE)
+            ),
+        },
+        fixes: vec!["nothing".into()],
+        not_helpful: vec![
+            "tcp_fin_timeout: does not shorten TIME_WAIT".into(),
+            "lowering tcp_max_tw_buckets: makes the kernel break TCP".into(),
+        ],
+        verify: Verify {
+            promql: "sum(synfin_time_wait_sockets)".into(),
+            ss: "ss -Htan state time-wait | wc -l".into(),
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Expect, check_rule};
+    use super::*;
+    use Expect::{Fires, Silent, Unchecked};
+
+    #[test]
+    fn many_sockets_are_harmless_only_while_nothing_else_is_wrong() {
+        let many = |e: &mut Evidence| e.time_wait.as_mut().unwrap().total = 2824;
+        let check = |name, change: fn(&mut Evidence), expected| {
+            check_rule(harmless, name, |e| (many(e), change(e)).1, expected);
+        };
+        check_rule(harmless, "just below a tenth of P", |e| e.time_wait.as_mut().unwrap().total = 2823, Silent);
+        check("a tenth of P", |_| {}, Fires(Severity::Info));
+        check("a low bucket limit lowers the notice", |e| e.time_wait.as_mut().unwrap().total = 2823, Silent);
+        check("a tuple just below the knee", |e| e.tuples.as_mut().unwrap()[0].used = 11_292, Fires(Severity::Info));
+        check("a tuple at the knee", |e| e.tuples.as_mut().unwrap()[0].used = 11_293, Silent);
+        check("buckets half full", |e| e.sysctls.tcp_max_tw_buckets = Some(2 * 2824), Silent);
+        check("an overflow", |e| e.counters.time_wait_overflow = Some(1), Silent);
+        check("a connect without port", |e| e.failures = Some(vec![super::super::fixture::no_port(1)]), Silent);
+        check("ports not counted", |e| e.tuples = None, Unchecked);
+        check("overflows not watched", |e| e.counters.time_wait_overflow = None, Unchecked);
+        check("failures not watched", |e| e.failures = None, Unchecked);
+    }
+}

@@ -1,0 +1,203 @@
+//! Inbound TIME_WAIT: the server closes first (TW-006); a client address runs out of ports (TW-007).
+
+use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
+use super::formulas::{DEFAULT_PORTS, TIME_WAIT_SECONDS, at_least, share};
+use super::text::{count, percent, printable, thousands};
+use super::tuples::{CENSUS, KNEE_SHARE, NO_CENSUS};
+use super::{Evidence, InboundPeer};
+use crate::lifecycle::Role;
+
+/// TW-006: a service port is noticed at this share of the ports that one client address has.
+const SERVICE_SHARE: f64 = 0.25;
+/// TW-006: an address is a busy peer (a proxy, not a person) at this share of its ports.
+const BUSY_PEER_SHARE: f64 = 0.05;
+/// TW-006: "few addresses" means that busy peers make at least this share of the port's TIME_WAIT.
+const MAJORITY: f64 = 0.5;
+
+/// TW-006: a service closes the connections of a few busy peers.
+pub fn server_closes_first(e: &Evidence) -> Verdict {
+    let time_wait = e.time_wait.as_ref().or_missing("TIME_WAIT sockets were not counted")?;
+    let inbound = e.inbound.as_ref().or_missing("sockets per client address were not counted")?;
+    let from = at_least(SERVICE_SHARE, DEFAULT_PORTS);
+    let busy = at_least(BUSY_PEER_SHARE, DEFAULT_PORTS);
+    let mut services: Vec<_> = (time_wait.makers.iter())
+        .filter(|maker| maker.role == Role::Server && maker.sockets >= from)
+        .filter_map(|maker| {
+            let local = maker.endpoint?;
+            let peers = inbound.iter().filter(|peer| peer.local == local && peer.time_wait >= busy);
+            let (count, sum) = peers.fold((0_u64, 0), |(count, sum), peer| (count + 1, sum + peer.time_wait));
+            (share(sum, maker.sockets) >= MAJORITY).then_some((maker, local, count, sum))
+        })
+        .collect();
+    services.sort_by_key(|(maker, local, _, _)| (std::cmp::Reverse(maker.sockets), *local));
+    let Some(&(first, local, peers, by_peers)) = services.first() else { return Ok(None) };
+    Ok(Some(Finding {
+        id: "TW-006",
+        severity: Severity::Warning,
+        title: format!(
+            "{} on {local} closes first: {} in TIME_WAIT from few addresses",
+            printable(&first.unit),
+            thousands(first.sockets)
+        ),
+        whose: worst(&services, |(maker, local, peers, sum)| {
+            format!(
+                "{} (server) on {local}: {} from {} of {} in TIME_WAIT",
+                printable(&maker.unit),
+                thousands(*sum),
+                count_addresses(*peers),
+                thousands(maker.sockets)
+            )
+        }),
+        why: "The side that closes first keeps the TIME_WAIT. This service closes, after each request or at a low limit, while \
+              a few busy peers keep coming back. It takes no local port, but each peer has only its own range of ports."
+            .into(),
+        measured: vec![
+            Measured { name: "TIME_WAIT on the service port", value: first.sockets.into(), unit: "sockets", source: CENSUS },
+            Measured { name: "busy peer addresses", value: peers.into(), unit: "addresses", source: CENSUS },
+            Measured { name: "TIME_WAIT from them", value: by_peers.into(), unit: "sockets", source: CENSUS },
+            Measured {
+                name: "closes by this side",
+                value: (first.sockets as f64 / TIME_WAIT_SECONDS).into(),
+                unit: "1/s",
+                source: "computed: TIME_WAIT sockets / 60 s",
+            },
+        ],
+        threshold: Threshold {
+            value: from.into(),
+            unit: "sockets",
+            formula: format!(
+                "{} of a peer's ports ({} assumed) on one service port, at least {} of it from peers with {} of theirs",
+                percent(SERVICE_SHARE),
+                thousands(DEFAULT_PORTS),
+                percent(MAJORITY),
+                percent(BUSY_PEER_SHARE)
+            ),
+        },
+        fixes: vec![
+            "turn on keep-alive between the peers and this service; raise its idle time and requests per connection".into(),
+            "let the client close first".into(),
+        ],
+        not_helpful: vec![
+            "tcp_tw_reuse: only for outgoing connections".into(),
+            "a wider ip_local_port_range here: inbound TIME_WAIT takes no local port".into(),
+        ],
+        verify: Verify {
+            promql: "topk(5, synfin_time_wait_sockets{role=\"server\"})".into(),
+            ss: format!("ss -Htan state time-wait src {local} | wc -l"),
+        },
+    }))
+}
+
+fn count_addresses(number: u64) -> String {
+    match number {
+        1 => "1 address".into(),
+        _ => format!("{} addresses", thousands(number)),
+    }
+}
+
+/// TW-007: one client address uses much of the ports that it can have.
+pub fn one_client_near_its_range(e: &Evidence) -> Verdict {
+    let inbound = e.inbound.as_ref().or_missing(NO_CENSUS)?;
+    let from = at_least(KNEE_SHARE, DEFAULT_PORTS);
+    let mut over: Vec<&InboundPeer> = inbound.iter().filter(|peer| peer.sockets >= from).collect();
+    over.sort_by_key(|peer| (std::cmp::Reverse(peer.sockets), peer.peer, peer.local));
+    let Some(first) = over.first() else { return Ok(None) };
+    Ok(Some(Finding {
+        id: "TW-007",
+        severity: Severity::Warning,
+        title: format!(
+            "client {} may run out of ports towards {}: {} in use",
+            first.peer,
+            first.local,
+            thousands(first.sockets)
+        ),
+        whose: worst(&over, |peer| {
+            format!(
+                "{} -> {} ({}): {}, {} in TIME_WAIT",
+                peer.peer,
+                peer.local,
+                printable(&peer.unit),
+                count(peer.sockets, "socket"),
+                thousands(peer.time_wait)
+            )
+        }),
+        why:
+            "One address, often a load balancer or NAT, has only its own range of ports for this address and port. Its \
+              connects slow down at half of the range and fail at the end of it."
+                .into(),
+        measured: vec![
+            Measured {
+                name: "sockets from this address",
+                value: first.sockets.into(),
+                unit: "sockets",
+                source: CENSUS,
+            },
+            Measured { name: "of them in TIME_WAIT", value: first.time_wait.into(), unit: "sockets", source: CENSUS },
+            Measured {
+                name: "share of its ports",
+                value: share(first.sockets, DEFAULT_PORTS).into(),
+                unit: "1",
+                source: "computed: the peer's range cannot be seen, the Linux default is assumed",
+            },
+        ],
+        threshold: Threshold {
+            value: from.into(),
+            unit: "sockets",
+            formula: format!("{} of {} ports, the default range", percent(KNEE_SHARE), thousands(DEFAULT_PORTS)),
+        },
+        fixes: vec![
+            "keep-alive between the client and this service".into(),
+            "more source addresses on the client".into(),
+            "more listening addresses or ports here".into(),
+        ],
+        not_helpful: vec!["sysctls on this host: the ports are the client's".into()],
+        verify: Verify {
+            promql: "topk(5, synfin_time_wait_sockets{role=\"server\"})".into(),
+            ss: format!("ss -Htan src {} dst {} | wc -l", first.local, first.peer),
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Expect, check_rule, inbound_peer, maker};
+    use super::*;
+    use crate::diagnose::TimeWait;
+    use Expect::{Fires, Silent, Unchecked};
+
+    #[test]
+    fn a_service_that_closes_first_on_few_busy_peers_is_named() {
+        let check = |name, role, on_port, peers: &[u64], expected| {
+            check_rule(
+                server_closes_first,
+                name,
+                |e| {
+                    e.time_wait = Some(TimeWait { total: on_port, makers: vec![maker(role, Some(8080), on_port)] });
+                    e.inbound = Some((1..).zip(peers).map(|(n, &tw)| inbound_peer(n, 8080, tw, tw)).collect());
+                },
+                expected,
+            );
+        };
+        let warning = Fires(Severity::Warning);
+        check("just below a quarter", Role::Server, 7057, &[7057], Silent);
+        check("a quarter from one", Role::Server, 7058, &[7058], warning);
+        check("a client's TIME_WAIT is no matter", Role::Client, 7058, &[7058], Silent);
+        check("half from busy peers", Role::Server, 7058, &[1412, 2117], warning);
+        check("less than half", Role::Server, 7058, &[1412, 2116], Silent);
+        check("peers just below busy", Role::Server, 7058, &[1411, 1411, 1411, 1411, 1411], Silent);
+        check("many people", Role::Server, 90_000, &[5; 100], Silent);
+        check_rule(server_closes_first, "peers not counted", |e| e.inbound = None, Unchecked);
+        check_rule(server_closes_first, "sockets not counted", |e| e.time_wait = None, Unchecked);
+    }
+
+    #[test]
+    fn a_client_address_is_near_its_range_from_40_percent_on() {
+        let check = |name, sockets, expected| {
+            let peers = vec![inbound_peer(1, 8080, sockets, 0), inbound_peer(2, 8080, 5, 5)];
+            check_rule(one_client_near_its_range, name, |e| e.inbound = Some(peers), expected);
+        };
+        check("just below", 11_292, Silent);
+        check("40 %", 11_293, Fires(Severity::Warning));
+        check_rule(one_client_near_its_range, "not counted", |e| e.inbound = None, Unchecked);
+    }
+}

@@ -1,0 +1,96 @@
+//! Resets where a close was expected: RS-001.
+
+use super::Evidence;
+use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify};
+use super::formulas::share;
+use super::text::{percent, thousands};
+use crate::lifecycle::Close;
+
+/// Above this, resets are a habit of some program, not a rare accident.
+const RESET_SHARE: f64 = 0.05;
+
+/// RS-001: connections end in resets.
+pub fn instead_of_closes(e: &Evidence) -> Verdict {
+    let closes = e.closes.or_missing("the ends of connections were not watched")?;
+    let all: u64 = closes.iter().sum();
+    let resets = closes[Close::Reset.index()];
+    if resets == 0 || share(resets, all) < RESET_SHARE {
+        return Ok(None);
+    }
+    let mut measured = vec![
+        Measured {
+            name: "connections reset",
+            value: resets.into(),
+            unit: "connections",
+            source: "tracked transitions",
+        },
+        Measured { name: "connections ended", value: all.into(), unit: "connections", source: "tracked transitions" },
+    ];
+    let mut add = |name, value: Option<u64>, source| {
+        measured.extend(value.map(|value| Measured { name, value: value.into(), unit: "connections", source }));
+    };
+    add("closed here with unread data", e.counters.abort_on_close, "TCPAbortOnClose over the window");
+    add("closed here with SO_LINGER 0, or data came late", e.counters.abort_on_data, "TCPAbortOnData over the window");
+    let by_us = [e.counters.abort_on_close, e.counters.abort_on_data];
+    Ok(Some(Finding {
+        id: "RS-001",
+        severity: Severity::Info,
+        title: format!("{} of connections end in a reset, not a close", percent(share(resets, all))),
+        whose: vec![match by_us {
+            [Some(0), Some(0)] => "the peers: nothing was aborted on this side".into(),
+            [Some(unread), Some(linger)] => {
+                format!("this side aborted {} of {}", thousands((unread + linger).min(resets)), thousands(resets))
+            }
+            [None, _] | [_, None] => format!("{} connections, sent or received", thousands(resets)),
+        }],
+        why: "A reset throws away what is not yet delivered. It comes from SO_LINGER with zero, from close() with unread data, \
+              or from a program that died. It leaves no TIME_WAIT, which is why some programs do it."
+            .into(),
+        measured,
+        threshold: Threshold {
+            value: RESET_SHARE.into(),
+            unit: "1",
+            formula: format!("at least {} of the connections that ended", percent(RESET_SHARE)),
+        },
+        fixes: vec![
+            "read until end of file before close()".into(),
+            "take SO_LINGER with zero out of the application".into(),
+            "look for crashes and health checks that hang up".into(),
+        ],
+        not_helpful: vec!["SO_LINGER with zero against TIME_WAIT: trades a harmless wait for lost data".into()],
+        verify: Verify {
+            promql: "sum(rate(synfin_tcp_connections_closed_total{close=\"reset\"}[5m])) / \
+                     sum(rate(synfin_tcp_connections_closed_total[5m])) > 0.05"
+                .into(),
+            ss: "nstat -az TcpExtTCPAbortOnClose TcpExtTCPAbortOnData TcpEstabResets   # ss shows no socket after a reset"
+                .into(),
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Expect, check_rule};
+    use super::*;
+    use Expect::{Fires, Silent, Unchecked};
+
+    #[test]
+    fn a_twentieth_of_resets_is_told() {
+        let check = |name, local, reset, expected| {
+            check_rule(
+                instead_of_closes,
+                name,
+                |e| {
+                    let mut closes = [0; Close::COUNT];
+                    (closes[Close::Local.index()], closes[Close::Reset.index()]) = (local, reset);
+                    e.closes = Some(closes);
+                },
+                expected,
+            );
+        };
+        check("a twentieth", 95, 5, Fires(Severity::Info));
+        check("just below", 96, 5, Silent);
+        check("nothing ended", 0, 0, Silent);
+        check_rule(instead_of_closes, "not watched", |e| e.closes = None, Unchecked);
+    }
+}
