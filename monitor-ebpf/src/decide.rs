@@ -29,7 +29,9 @@ pub enum Share {
 pub const fn share(oldstate: u32, newstate: u32) -> Share {
     match newstate as u8 {
         state::SYN_SENT | state::LISTEN | state::FIN_WAIT1 | state::LAST_ACK => Share::Process,
-        state::CLOSE if oldstate == state::LISTEN as u32 => Share::Process,
+        // A blocking connect() holds its socket, so the answer waits for it and is handled by the call itself.
+        state::ESTABLISHED if oldstate == state::SYN_SENT as u32 => Share::Process,
+        state::CLOSE if oldstate == state::LISTEN as u32 || oldstate == state::SYN_SENT as u32 => Share::Process,
         _ => Share::Softirq,
     }
 }
@@ -142,7 +144,8 @@ mod tests {
         check(state::LISTEN, state::CLOSE, Share::Process);
         check(state::ESTABLISHED, state::FIN_WAIT1, Share::Process);
         check(state::CLOSE_WAIT, state::LAST_ACK, Share::Process);
-        check(state::SYN_SENT, state::ESTABLISHED, Share::Softirq);
+        check(state::SYN_SENT, state::ESTABLISHED, Share::Process);
+        check(state::SYN_RECV, state::ESTABLISHED, Share::Softirq);
         check(state::LISTEN, state::SYN_RECV, Share::Softirq);
         check(state::LAST_ACK, state::CLOSE, Share::Softirq);
     }

@@ -51,7 +51,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
     logging::init(&settings.log)?;
     let writer = Arc::new(Mutex::new(Writer::default()));
     let tap = writer.clone();
-    let (session, waker) = daemon::open_session(&settings, Some(Box::new(move |input| lock(&tap).write(input))))?;
+    let (session, waker, _) = daemon::open_session(&settings, Some(Box::new(move |input| lock(&tap).write(input))))?;
     let head = Head {
         abi: ABI_VERSION,
         synfin: env!("CARGO_PKG_VERSION").into(),

@@ -54,7 +54,7 @@ pub fn run(args: TraceArgs) -> anyhow::Result<ExitCode> {
     };
     let settings = config::load(&flags)?;
     logging::init(&settings.log)?;
-    let (session, waker) = daemon::open_session(&settings, None)?;
+    let (session, waker, _) = daemon::open_session(&settings, None)?;
     let options = LineOptions {
         json: args.json,
         transitions: args.transitions,

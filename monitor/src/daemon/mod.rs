@@ -59,15 +59,13 @@ fn check_privileges(settings: &Settings) -> anyhow::Result<()> {
     bail!("missing {list}; run it as root, or give it these capabilities (the systemd unit does)");
 }
 
-/// Gives up what is not needed once the probes are attached, and says so.
-fn drop_privileges(settings: &Settings) -> anyhow::Result<()> {
+/// Gives up what is not needed once the probes are attached.
+fn drop_privileges(settings: &Settings) -> anyhow::Result<privilege::Dropped> {
     let release = read_release().ok().and_then(|text| KernelRelease::parse(&text));
     let restricted = std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
     let restricted = restricted.ok().and_then(|text| text.trim().parse().ok());
     let keep = privilege::keep_set(release, restricted, settings.kernel.netns == NetnsScope::All);
-    let dropped = privilege::drop_all(&keep).context("cannot drop capabilities")?;
-    tracing::info!("{dropped}");
-    Ok(())
+    privilege::drop_all(&keep).context("cannot drop capabilities")
 }
 
 /// Attaches the probes and gives up what rights are not needed any more: to be called before the first thread is started,
@@ -75,13 +73,13 @@ fn drop_privileges(settings: &Settings) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Missing rights, or probes that cannot be attached.
-pub fn open_session(settings: &Settings, tap: Option<Tap>) -> anyhow::Result<(Session, Waker)> {
+pub fn open_session(settings: &Settings, tap: Option<Tap>) -> anyhow::Result<(Session, Waker, privilege::Dropped)> {
     check_privileges(settings)?;
     raise_limits();
     let waker = Waker::new().context("cannot create an event descriptor")?;
     let session = Session::open(&session_options(settings)?, waker.clone(), tap)?;
-    drop_privileges(settings)?;
-    Ok((session, waker))
+    let dropped = drop_privileges(settings)?;
+    Ok((session, waker, dropped))
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -92,7 +90,8 @@ pub fn run(flags: &Flags, settings: Settings, log: &LogHandle) -> anyhow::Result
     let web_config = Arc::new(WebConfig::load(settings.web.config_file.as_deref())?);
     let addresses: Vec<String> = settings.web.listen_addresses.iter().map(ToString::to_string).collect();
     let listeners = http::bind(&addresses)?;
-    let (session, waker) = open_session(&settings, None)?;
+    let (session, waker, dropped) = open_session(&settings, None)?;
+    tracing::info!("{dropped}");
     for attempt in session.probes().attempts() {
         match &attempt.result {
             Some(Ok(())) => tracing::info!(probe = attempt.probe, kind = attempt.kind, "attached"),

@@ -11,7 +11,7 @@ pub enum Way {
     Btf,
     /// A raw tracepoint.
     Raw,
-    /// The classic tracepoint. Needs tracefs and a perf event.
+    /// Needs tracefs and a perf event.
     Classic,
 }
 

@@ -137,12 +137,18 @@ pub fn transition_line(t: &Transition, unit: &str, wall: WallTime) -> String {
     )
 }
 
+const ECONNRESET: u32 = libc::ECONNRESET as u32;
+const EPIPE: u32 = libc::EPIPE as u32;
+
 /// How the connection ended, in one word.
 fn how(end: &Finished) -> &'static str {
     match end.close {
         _ if !end.from.is_synchronized() => "unopened",
         Close::Local | Close::Remote | Close::Simultaneous => "fin",
-        Close::Reset | Close::Timeout | Close::Unknown => end.close.label(),
+        // A reset that arrives leaves ECONNRESET, or EPIPE once the peer's FIN was seen; ours leaves no error.
+        Close::Reset if matches!(end.sk_err, ECONNRESET | EPIPE) => "reset:received",
+        Close::Reset => "reset:sent",
+        Close::Timeout | Close::Unknown => end.close.label(),
     }
 }
 
@@ -312,7 +318,7 @@ mod tests {
         };
         check(Close::Remote, TcpState::LastAck, "fin", FirstFin::Remote);
         check(Close::Simultaneous, TcpState::Closing, "fin", FirstFin::Both);
-        check(Close::Reset, TcpState::CloseWait, "reset", FirstFin::Remote);
+        check(Close::Reset, TcpState::CloseWait, "reset:sent", FirstFin::Remote);
         check(Close::Timeout, TcpState::FinWait1, "timeout", FirstFin::Local);
         check(Close::Unknown, TcpState::Established, "unknown", FirstFin::None);
         check(Close::Reset, TcpState::SynRecv, "unopened", FirstFin::None);
