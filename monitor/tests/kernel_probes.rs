@@ -258,8 +258,18 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let _ = std::fs::write(self.before.join("cgroup.procs"), "0");
-        let _ = std::fs::remove_dir(&self.path);
+        let back = std::fs::write(self.before.join("cgroup.procs"), "0");
+        // A thread that was joined may still be on its way out of the kernel, and of the cgroup.
+        let started = Instant::now();
+        let mut removed = std::fs::remove_dir(&self.path);
+        while removed.is_err() && started.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+            removed = std::fs::remove_dir(&self.path);
+        }
+        if !std::thread::panicking() {
+            back.expect("this process back in its cgroup");
+            removed.unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
+        }
     }
 }
 
