@@ -19,7 +19,7 @@ const SLICE: Duration = Duration::from_secs(1);
 const RING_BYTES: u32 = 1 << 20;
 
 pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
-    let options = LoadOptions { ring_bytes: RING_BYTES, netns: None, btf: LoadOptions::kernel_btf() };
+    let options = LoadOptions { ring_bytes: RING_BYTES, netns: None, only: None, btf: LoadOptions::kernel_btf() };
     let (probes, _ring, _counters) = kernel::load(&options)?;
     let link = probes.census_link().context("this kernel has no iterator over TCP sockets")??;
     let started = Instant::now();

@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use synfin::core::{Core, CoreOptions};
+use synfin::config::EndpointDetail;
+use synfin::core::{Core, CoreOptions, OWNERS_DEFAULT};
 use synfin::input::Input;
 use synfin::trace::TraceReader;
 
@@ -61,7 +62,10 @@ fn read(file: &Path) -> Result<Records> {
     let head = reader.head();
     let options = CoreOptions {
         max_connections: usize::try_from(head.max_connections)?,
-        units: 100,
+        units: 60,
+        top: 30,
+        endpoints: EndpointDetail::Full,
+        owners: OWNERS_DEFAULT,
         synack_probe: head.synack_probe,
     };
     let mut records = Records { bytes: Vec::new(), ends: Vec::new(), options };
