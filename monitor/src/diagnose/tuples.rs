@@ -120,9 +120,9 @@ pub fn exhausted(e: &Evidence) -> Verdict {
                 percent(EXHAUSTED_SHARE)
             ),
         },
-        fixes: match busiest {
-            Some(tuple) => fixes(tuple, ports),
-            None => general_fixes(),
+        fixes: {
+            let lasting = busiest.map_or_else(general_fixes, |tuple| fixes(tuple, ports));
+            first_aid(e).into_iter().chain(lasting).collect()
         },
         not_helpful: not_helpful(),
         verify: verify(destination, EXHAUSTED_SHARE),
@@ -211,6 +211,18 @@ fn general_fixes() -> Vec<String> {
         "net.ipv4.tcp_tw_reuse=1, with TCP timestamps on at both ends: connect() may take over a port after 1 s".into(),
         "set IP_LOCAL_PORT_RANGE in the application (Linux 6.8 and later): no search by parity".into(),
     ]
+}
+
+/// What frees ports within a second, before anything is built anew: where it is not in force yet and can be.
+fn first_aid(e: &Evidence) -> Option<String> {
+    match (e.sysctls.tcp_tw_reuse, e.sysctls.tcp_timestamps) {
+        (Some(0 | 2), Some(1..)) => Some(
+            "now: sysctl -w net.ipv4.tcp_tw_reuse=1; if the other end uses TCP timestamps too, connect() takes over ports \
+             after 1 s. Then, to last:"
+                .into(),
+        ),
+        _ => None,
+    }
 }
 
 fn fixes(tuple: &TupleUse, ports: u64) -> Vec<String> {

@@ -4,6 +4,7 @@ mod attach;
 mod btf;
 mod counters;
 mod load;
+mod log;
 mod object;
 pub mod preflight;
 mod ring;
@@ -12,8 +13,8 @@ mod trial;
 
 pub use attach::{Attempt, Way};
 pub use btf::{BtfError, OffsetError, Types, resolve_offsets};
-pub use counters::CounterReader;
-pub use load::{LoadError, LoadOptions, Probes, create_census, load};
+pub use counters::{CounterReader, Missed};
+pub use load::{LoadError, LoadOptions, Probes, Skipped, create_census, load};
 pub use object::{NoProbes, probes};
 pub use ring::RingReader;
 pub use trial::try_all;

@@ -1,0 +1,361 @@
+//! TIME_WAIT by maker, its flows, ports, listeners and CLOSE_WAIT, beside `ss`, `sockstat` and the kernel's own counters.
+
+mod lab;
+
+use lab::daemon::{Daemon, Scraper, after_next_census};
+use lab::netns::Netns;
+use lab::page::Page;
+use lab::place::Family;
+use lab::sockets::*;
+use lab::tables;
+use lab::wait_until;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Outside every range that connect() chooses from here.
+const PORT: u16 = 4000;
+
+fn address(port: u16) -> SocketAddr {
+    Family::V4.loopback(1, port)
+}
+
+/// A cgroup of this test; sockets belong to the cgroup in which their maker was at that moment.
+struct Cgroup {
+    path: PathBuf,
+    unit: String,
+}
+
+impl Cgroup {
+    fn new(name: &str) -> Self {
+        let mount = synfin::host::read_mount(Path::new("/proc/self/mountinfo")).expect("a cgroup v2 mount");
+        let unit = format!("synfin-lab-{}-{name}.service", std::process::id());
+        let path = mount.join(&unit);
+        std::fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self { path, unit }
+    }
+
+    /// Runs `body` with this process in the cgroup.
+    fn inside<R>(&self, body: impl FnOnce() -> R) -> R {
+        let before = std::fs::read_to_string("/proc/self/cgroup").expect("our own cgroup");
+        let before =
+            before.lines().find_map(|line| line.strip_prefix("0::")).expect("the line of cgroup v2").to_owned();
+        let mount = self.path.parent().expect("made below the mount").to_owned();
+        let enter = |path: &Path| {
+            let file = path.join("cgroup.procs");
+            std::fs::write(&file, "0").unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        };
+        enter(&self.path);
+        let result = body();
+        enter(&mount.join(before.trim_start_matches('/')));
+        result
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.path);
+    }
+}
+
+/// Moving the process moves all tests of this program: those that care where they are take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which side closes first.
+#[derive(Clone, Copy, PartialEq)]
+enum First {
+    Client,
+    Server,
+}
+
+/// A whole connection, closed in order.
+fn connect_and_close(listener: &TcpListener, first: First) {
+    let (client, server) = pair(listener);
+    let (early, late) = if first == First::Client { (client, server) } else { (server, client) };
+    drop(early);
+    read_to_end(&late);
+}
+
+fn connections(listener: &TcpListener, first: First, count: usize) {
+    (0..count).for_each(|_| connect_and_close(listener, first));
+}
+
+fn time_wait(page: &Page, role: &str, endpoint: &str, unit: &str) -> u64 {
+    let series = format!("synfin_time_wait_sockets{{endpoint=\"{endpoint}\",role=\"{role}\",unit=\"{unit}\"}}");
+    page.0.get(&series).copied().unwrap_or(0.0) as u64
+}
+
+fn left(page: &Page) -> [u64; 3] {
+    ["expired", "reused", "unknown"]
+        .map(|reason| page.value(&format!("synfin_time_wait_left_total{{reason=\"{reason}\"}}")) as u64)
+}
+
+fn entered(page: &Page) -> u64 {
+    page.sum("synfin_time_wait_entered_total", &[]) as u64
+}
+
+/// A counter of /proc/net/netstat, as nstat shows it.
+fn netstat(netns: &Netns, name: &str) -> u64 {
+    let text = netns.proc("net/netstat");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let place = names.split(' ').position(|word| word == name).unwrap_or_else(|| panic!("no {name}"));
+    values.split(' ').nth(place).expect("a value for each name").parse().expect("a number")
+}
+
+/// The sum over makers is the number of sockets, as the page, `ss` and `sockstat` say it. Nothing may move meanwhile.
+#[track_caller]
+fn check_total(netns: &Netns, page: &Page) -> u64 {
+    let sum = page.sum("synfin_time_wait_sockets", &[]) as u64;
+    let ss = tables::ss(netns);
+    assert_eq!(sum, tables::gauges(page)["time_wait"], "makers and synfin_tcp_sockets");
+    assert_eq!(sum, ss["time_wait"], "makers and ss");
+    assert!(tables::sockstat_tw(netns) >= sum, "sockstat");
+    let remaining = page.sum("synfin_time_wait_remaining_sockets", &[]) as u64;
+    assert_eq!(remaining, sum, "by remaining time");
+    sum
+}
+
+fn start(netns: &Netns) -> (Daemon, Scraper) {
+    let daemon = Daemon::start(netns, &[]);
+    let scraper = Scraper::connect(netns);
+    (daemon, scraper)
+}
+
+/// A page of a census that began after now, so that small sockets have turned and are counted.
+fn settled(scraper: &mut Scraper) -> Page {
+    std::thread::sleep(Duration::from_millis(100));
+    after_next_census(scraper);
+    after_next_census(scraper)
+}
+
+#[test]
+fn every_socket_has_its_maker_even_when_client_and_server_share_a_host() {
+    let _alone = alone();
+    let netns = Netns::new();
+    let (a, b) = (Cgroup::new("a"), Cgroup::new("b"));
+    let (_daemon, mut scraper) = start(&netns);
+    netns.run(|| {
+        // A serves what B's client closes, and the other way round: owners are those who created the sockets.
+        let (of_a, of_b) = (a.inside(|| listen(address(PORT))), b.inside(|| listen(address(PORT + 1))));
+        b.inside(|| connections(&of_a, First::Client, 30));
+        a.inside(|| connections(&of_b, First::Server, 20));
+        a.inside(|| connections(&of_b, First::Client, 5));
+    });
+    let page = settled(&mut scraper);
+    check_total(&netns, &page);
+    let (to_a, to_b) = (address(PORT).to_string(), address(PORT + 1).to_string());
+    let check = |role, endpoint: &str, unit: &str, sockets| {
+        assert_eq!(time_wait(&page, role, endpoint, unit), sockets, "{role} {endpoint} {unit}");
+        let entered =
+            page.sum("synfin_time_wait_entered_total", &[&format!("role=\"{role}\""), &format!("unit=\"{unit}\"")]);
+        assert_eq!(entered as u64, sockets, "entered: {role} {unit}");
+    };
+    check("client", &to_a, &b.unit, 30);
+    check("server", &to_b, &b.unit, 20);
+    check("client", &to_b, &a.unit, 5);
+}
+
+#[test]
+fn sockets_older_than_the_daemon_have_a_role_where_it_is_certain_and_no_unit() {
+    let netns = Netns::new();
+    let _listeners = netns.run(|| {
+        let (here, there) = (listen(address(PORT)), listen(address(PORT + 1)));
+        connections(&here, First::Client, 7);
+        connections(&there, First::Server, 4);
+        (here, there)
+    });
+    let (_daemon, mut scraper) = start(&netns);
+    let page = settled(&mut scraper);
+    check_total(&netns, &page);
+    assert_eq!(time_wait(&page, "client", &address(PORT).to_string(), "unknown"), 7);
+    assert_eq!(time_wait(&page, "server", &address(PORT + 1).to_string(), "unknown"), 4);
+}
+
+#[test]
+fn beyond_the_limit_nothing_enters_and_each_refusal_is_counted() {
+    let netns = Netns::new();
+    netns.sysctl("net.ipv4.tcp_max_tw_buckets", "50");
+    let (_daemon, mut scraper) = start(&netns);
+    let before = settled(&mut scraper);
+    netns.run(|| connections(&listen(address(PORT)), First::Client, 80));
+    let page = settled(&mut scraper);
+    let overflows = netstat(&netns, "TCPTimeWaitOverflow");
+    assert!(overflows >= 30, "{overflows} overflows");
+    assert_eq!(page.value("synfin_time_wait_limit_sockets"), 50.0);
+    assert_eq!(page.value("synfin_time_wait_overflows_total") as u64, overflows);
+    let total = check_total(&netns, &page);
+    assert_eq!(total, 50);
+    assert_eq!(entered(&page) - entered(&before), total - before.sum("synfin_time_wait_sockets", &[]) as u64);
+    assert_eq!(left(&page), [0, 0, 0]);
+}
+
+#[test]
+fn what_connect_takes_over_left_as_reused() {
+    let netns = Netns::new();
+    netns.sysctl("net.ipv4.tcp_tw_reuse", "1");
+    netns.sysctl("net.ipv4.ip_local_port_range", "40000 40019");
+    let (_daemon, mut scraper) = start(&netns);
+    let before = settled(&mut scraper);
+    netns.run(|| {
+        let listener = listen(address(PORT));
+        for _ in 0..3 {
+            connections(&listener, First::Client, 15);
+            // A second must pass before the kernel gives a port away.
+            std::thread::sleep(Duration::from_millis(1200));
+        }
+    });
+    let page = settled(&mut scraper);
+    let recycled = netstat(&netns, "TWRecycled");
+    assert!(recycled >= 10, "{recycled} reused");
+    check_total(&netns, &page);
+    assert_eq!(left(&page), [0, recycled, 0]);
+    assert_eq!(entered(&page) - entered(&before), 45);
+}
+
+#[test]
+fn a_closed_socket_in_fin_wait2_enters_when_its_peer_closes() {
+    let netns = Netns::new();
+    let (_daemon, mut scraper) = start(&netns);
+    let (listener, servers): (_, Vec<TcpStream>) = netns.run(|| {
+        let listener = listen(address(PORT));
+        let servers = (0..6).map(|_| pair(&listener).1).collect();
+        (listener, servers)
+    });
+    let waiting = settled(&mut scraper);
+    check_total(&netns, &waiting);
+    assert_eq!(tables::gauges(&waiting)["fin_wait2"], 6);
+    drop(servers);
+    let turned = settled(&mut scraper);
+    check_total(&netns, &turned);
+    assert_eq!(entered(&turned) - entered(&waiting), 6);
+    assert_eq!(tables::gauges(&turned)["fin_wait2"], 0);
+    drop(listener);
+}
+
+#[test]
+fn after_a_minute_all_of_them_have_expired() {
+    let netns = Netns::new();
+    let (_daemon, mut scraper) = start(&netns);
+    netns.run(|| connections(&listen(address(PORT)), First::Client, 300));
+    let full = settled(&mut scraper);
+    let total = check_total(&netns, &full);
+    assert_eq!(full.value("synfin_time_wait_remaining_sockets{remaining=\"60s\"}") as u64, total);
+    wait_until("all TIME_WAIT sockets are gone", Duration::from_secs(80), || tables::sockstat_tw(&netns) == 0);
+    let empty = settled(&mut scraper);
+    assert_eq!(check_total(&netns, &empty), 0);
+    assert_eq!(left(&empty), [entered(&empty), 0, 0]);
+    let gone = full.0.keys().filter(|series| series.starts_with("synfin_time_wait") && !empty.0.contains_key(*series));
+    assert_eq!(gone.count(), 0, "rows that emptied must read 0");
+}
+
+#[test]
+fn between_two_censuses_the_sum_follows_the_kernel() {
+    let netns = Netns::new();
+    let (_daemon, mut scraper) = start(&netns);
+    let listener = netns.run(|| listen(address(PORT)));
+    let endpoint = address(PORT).to_string();
+    for round in 1..=20_u64 {
+        netns.run(|| connections(&listener, First::Client, 10));
+        let page = scraper.scrape();
+        let sum = page.sum("synfin_time_wait_sockets", &[]) as u64;
+        assert_eq!(sum, tables::gauges(&page)["time_wait"], "round {round}");
+        let of_us = page.sum("synfin_time_wait_sockets", &[&format!("endpoint=\"{endpoint}\"")]) as u64;
+        assert!(of_us >= 10 * (round - 1), "round {round}: {of_us} of {sum} sockets have their maker");
+        std::thread::sleep(Duration::from_millis(70));
+    }
+}
+
+#[test]
+fn ports_towards_one_destination_are_counted_in_all_states() {
+    let netns = Netns::new();
+    netns.sysctl("net.ipv4.ip_local_port_range", "41000 41999");
+    netns.sysctl("net.ipv4.ip_local_reserved_ports", "41000-41099,50000");
+    let (_daemon, mut scraper) = start(&netns);
+    let listener = netns.run(|| listen(address(PORT)));
+    let _held: Vec<_> = netns.run(|| {
+        connections(&listener, First::Client, 5);
+        connections(&listener, First::Server, 3);
+        (0..25).map(|_| pair(&listener)).collect()
+    });
+    let page = settled(&mut scraper);
+    assert_eq!(page.value("synfin_ephemeral_ports_available"), 900.0);
+    let towards = format!("destination=\"{}\"", address(PORT));
+    assert_eq!(page.sum("synfin_ephemeral_ports_used", &[&towards]), 30.0);
+    check_total(&netns, &page);
+}
+
+#[test]
+fn listeners_show_their_queue_and_the_kernel_counts_what_they_refuse() {
+    let netns = Netns::new();
+    let (_daemon, mut scraper) = start(&netns);
+    let (_listener, _clients) = netns.run(|| {
+        let listener = listen_with(address(PORT), 3);
+        let clients: Vec<_> = (0..8).map(|_| connect_nonblocking(address(PORT))).collect();
+        (listener, clients)
+    });
+    let page = settled(&mut scraper);
+    let of = |metric: &str| page.value(&format!("synfin_listener_{metric}{{listener=\"{}\"}}", address(PORT)));
+    assert_eq!(
+        (of("backlog_sockets"), of("backlog_limit_sockets")),
+        (4.0, 3.0),
+        "the kernel takes one more than asked"
+    );
+    assert!(page.value("synfin_listen_overflows_total") >= 1.0);
+    assert!(page.value("synfin_listen_overflows_total") as u64 <= netstat(&netns, "ListenOverflows"));
+    assert!(page.value("synfin_listen_drops_total") as u64 <= netstat(&netns, "ListenDrops"));
+}
+
+#[test]
+fn the_oldest_close_wait_is_dated() {
+    let _alone = alone();
+    let netns = Netns::new();
+    let leak = Cgroup::new("leak");
+    let (_daemon, mut scraper) = start(&netns);
+    let unix = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let before = unix();
+    let _held = netns.run(|| {
+        let listener = leak.inside(|| listen(address(PORT)));
+        let (client, server) = pair(&listener);
+        drop(client);
+        wait_state(&server, CLOSE_WAIT);
+        (listener, server)
+    });
+    let after = unix();
+    let page = settled(&mut scraper);
+    let at = page.value(&format!("synfin_close_wait_oldest_timestamp_seconds{{unit=\"{}\"}}", leak.unit));
+    assert!((before - 0.01..=after + 0.01).contains(&at), "{at} is not in {before}..{after}");
+}
+
+#[test]
+fn a_hundred_thousand_sockets_are_counted_and_attributed() {
+    let netns = Netns::new();
+    netns.sysctl("net.ipv4.ip_local_port_range", "1024 65535");
+    netns.sysctl("net.ipv4.tcp_max_tw_buckets", "400000");
+    let (daemon, mut scraper) = start(&netns);
+    let begin = Instant::now();
+    netns.run(|| {
+        for listener in (0..2).map(|n| listen(address(500 + n))) {
+            connections(&listener, First::Client, 50_000);
+        }
+    });
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(50), "the machine is too slow: {took:?}, the first have expired");
+    let page = settled(&mut scraper);
+    assert_eq!(page.sum("synfin_events_lost_total", &[]), 0.0);
+    let attributed: f64 =
+        (0..2).map(|n| page.sum("synfin_time_wait_sockets", &[&format!("endpoint=\"{}\"", address(500 + n))])).sum();
+    let sum = page.sum("synfin_time_wait_sockets", &[]);
+    eprintln!(
+        "made in {took:?}; {sum} sockets, {attributed} attributed; census {} s every {} s; resident {} KiB",
+        page.value("synfin_census_duration_seconds"),
+        page.value("synfin_census_interval_seconds"),
+        daemon.resident_kib(),
+    );
+    assert_eq!(sum, tables::gauges(&page)["time_wait"] as f64);
+    assert_eq!(attributed, 100_000.0, "of {sum}");
+}
