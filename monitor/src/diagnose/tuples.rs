@@ -122,7 +122,13 @@ pub fn exhausted(e: &Evidence) -> Verdict {
         },
         fixes: {
             let lasting = busiest.map_or_else(general_fixes, |tuple| fixes(tuple, ports));
-            first_aid(e).into_iter().chain(lasting).collect()
+            match first_aid(e) {
+                Some(aid) => {
+                    let others = lasting.into_iter().filter(|fix| !fix.contains("tcp_tw_reuse"));
+                    [aid].into_iter().chain(others).collect()
+                }
+                None => lasting,
+            }
         },
         not_helpful: not_helpful(),
         verify: verify(destination, EXHAUSTED_SHARE),
@@ -217,8 +223,8 @@ fn general_fixes() -> Vec<String> {
 fn first_aid(e: &Evidence) -> Option<String> {
     match (e.sysctls.tcp_tw_reuse, e.sysctls.tcp_timestamps) {
         (Some(0 | 2), Some(1..)) => Some(
-            "now: sysctl -w net.ipv4.tcp_tw_reuse=1; if the other end uses TCP timestamps too, connect() takes over ports \
-             after 1 s. Then, to last:"
+            "at once: sysctl -w net.ipv4.tcp_tw_reuse=1; connect() then takes over ports after 1 s, if the other end \
+             uses TCP timestamps too"
                 .into(),
         ),
         _ => None,
