@@ -32,7 +32,13 @@ pub fn no_pool(e: &Evidence) -> Verdict {
     let Some((first, endpoint)) = over.first().and_then(|maker| Some((*maker, maker.endpoint?))) else {
         return Ok(None);
     };
-    let rate = first.sockets as f64 / TIME_WAIT_SECONDS;
+    let towards = e.tuples.iter().flatten().filter(|tuple| tuple.destination == endpoint);
+    let opened = towards.filter_map(|tuple| tuple.opens_per_second).reduce(|sum, rate| sum + rate);
+    // Where openings were watched they count; the sockets tell the rate only after a minute of it.
+    let (rate, source) = match opened {
+        Some(rate) => (rate, "tracked transitions"),
+        None => (first.sockets as f64 / TIME_WAIT_SECONDS, "computed: TIME_WAIT sockets / 60 s"),
+    };
     Ok(Some(Finding {
         id: "TW-008",
         severity: Severity::Warning,
@@ -53,10 +59,10 @@ pub fn no_pool(e: &Evidence) -> Verdict {
                 source: CENSUS,
             },
             Measured {
-                name: "closes by this side",
+                name: "new connections",
                 value: rate.into(),
                 unit: "1/s",
-                source: "computed: TIME_WAIT sockets / 60 s",
+                source,
             },
         ],
         threshold: Threshold {

@@ -120,9 +120,15 @@ pub fn exhausted(e: &Evidence) -> Verdict {
                 percent(EXHAUSTED_SHARE)
             ),
         },
-        fixes: match busiest {
-            Some(tuple) => fixes(tuple, ports),
-            None => general_fixes(),
+        fixes: {
+            let lasting = busiest.map_or_else(general_fixes, |tuple| fixes(tuple, ports));
+            match first_aid(e) {
+                Some(aid) => {
+                    let others = lasting.into_iter().filter(|fix| !fix.contains("tcp_tw_reuse"));
+                    [aid].into_iter().chain(others).collect()
+                }
+                None => lasting,
+            }
         },
         not_helpful: not_helpful(),
         verify: verify(destination, EXHAUSTED_SHARE),
@@ -211,6 +217,18 @@ fn general_fixes() -> Vec<String> {
         "net.ipv4.tcp_tw_reuse=1, with TCP timestamps on at both ends: connect() may take over a port after 1 s".into(),
         "set IP_LOCAL_PORT_RANGE in the application (Linux 6.8 and later): no search by parity".into(),
     ]
+}
+
+/// What frees ports within a second, before anything is built anew: where it is not in force yet and can be.
+fn first_aid(e: &Evidence) -> Option<String> {
+    match (e.sysctls.tcp_tw_reuse, e.sysctls.tcp_timestamps) {
+        (Some(0 | 2), Some(1..)) => Some(
+            "at once: sysctl -w net.ipv4.tcp_tw_reuse=1; connect() then takes over ports after 1 s, if the other end \
+             uses TCP timestamps too"
+                .into(),
+        ),
+        _ => None,
+    }
 }
 
 fn fixes(tuple: &TupleUse, ports: u64) -> Vec<String> {

@@ -63,7 +63,7 @@ pub enum LoadError {
 
 /// The loaded and attached probes. Dropping it detaches them.
 pub struct Probes {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     attempts: Vec<Attempt>,
     attached: Vec<Attached>,
     census_link: Option<OwnedFd>,

@@ -34,7 +34,7 @@ fn try_way(options: &LoadOptions, way: Way) -> Vec<Attempt> {
     let points = POINTS.iter().filter(|point| point.ways.iter().any(|&(offered, _)| offered == way));
     match open(options) {
         Ok((mut probes, btf)) => points
-            .flat_map(|point| attach::attach(probes.object_mut(), &btf, point, Some(way)).1)
+            .flat_map(|point| attach::attach(&mut probes.ebpf, &btf, point, Some(way)).1)
             .filter(|attempt| attempt.result.is_some())
             .collect(),
         Err(error) => {
