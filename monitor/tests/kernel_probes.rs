@@ -294,10 +294,11 @@ fn sockets_keep_the_cgroup_of_their_maker() {
         // The listener, and the small socket, which has none.
         assert!(census.contains(&server_side) && census.contains(&CgroupId(0)), "{way:?}: {census:?}");
         drop(listener);
-        for event in recorder.transitions() {
-            let by_client = matches!(event.detail, Detail::Start { .. }) && event.to == TcpState::SynSent
-                || !matches!(event.detail, Detail::Start { .. }) && event.cgroup == client_side;
-            assert_eq!(event.cgroup, if by_client { client_side } else { server_side }, "{way:?}: {event:?}");
+        let events = recorder.transitions();
+        let client = of(&events, |event| event.to == TcpState::SynSent)[0].socket;
+        for event in &events {
+            let maker = if event.socket == client { client_side } else { server_side };
+            assert_eq!(event.cgroup, maker, "{way:?}: {event:?}");
         }
     });
 }
