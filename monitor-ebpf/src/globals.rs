@@ -17,6 +17,10 @@ static WAKE_BYTES: u32 = 0;
 #[unsafe(no_mangle)]
 static HZ: u32 = 0;
 
+/// Not 0 on kernels that may run a program within itself on the same CPU.
+#[unsafe(no_mangle)]
+static NESTS: u32 = 0;
+
 /// Reads one field of a global as it is after the daemon has written it (the compiler must not use the initial value).
 macro_rules! offset {
     ($field:ident) => {
@@ -35,6 +39,12 @@ pub fn written(global: &u32) -> u32 {
 #[inline(always)]
 pub fn netns() -> u32 {
     written(&NETNS)
+}
+
+/// Whether counters need atomic additions. The verifier knows the answer and drops the other branch.
+#[inline(always)]
+pub fn nests() -> bool {
+    written(&NESTS) != 0
 }
 
 #[inline(always)]

@@ -4,30 +4,42 @@ use aya_ebpf::{
     macros::map,
     maps::{PerCpuArray, RingBuf},
 };
-use synfin_ebpf::abi::{Counters, counters::ROW};
+use synfin_ebpf::abi::{
+    Counters,
+    counters::{ROW, writer},
+};
+
+use crate::globals;
 
 /// Detail of every transition. The daemon sets the size.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// Totals: one entry, one copy a CPU.
+/// Totals: one entry for each of [`writer`], one copy a CPU.
 #[map]
-pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(writer::COUNT, 0);
 
-/// This CPU's totals. `None` never happens, but the verifier wants to see the question.
+/// This CPU's totals of one writer. `None` never happens, but the verifier wants to see the question.
 #[inline(always)]
-pub fn counters() -> Option<*mut Counters> {
-    COUNTERS.get_ptr_mut(0)
+pub fn counters(writer: u32) -> Option<*mut Counters> {
+    COUNTERS.get_ptr_mut(writer)
 }
 
-/// Adds one to a counter of this CPU. Atomic, since a nested run of the program may interrupt a plain addition.
+/// Adds one to a counter of this CPU. A plain addition is enough, and much cheaper than an atomic one, where the kernel never
+/// runs a program within itself on the same CPU, since each writer has counters of its own.
 ///
 /// # Safety
-/// `counter` must point into a map value.
+/// `counter` must point into the map value of the calling program.
 #[inline(always)]
 pub unsafe fn add_one(counter: *mut u64) {
-    // SAFETY: the caller's promise.
-    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64) }
+    // SAFETY: the caller's promise. Volatile: the daemon reads it.
+    unsafe {
+        if globals::nests() {
+            core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64)
+        } else {
+            counter.write_volatile(counter.read_volatile().wrapping_add(1))
+        }
+    }
 }
 
 /// Counts a transition of this CPU.

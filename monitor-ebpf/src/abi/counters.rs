@@ -3,7 +3,19 @@
 /// States of a transition index the table as `oldstate * ROW + newstate`.
 pub const ROW: usize = 16;
 
-/// The value of the one entry of the per-CPU map [`super::names::COUNTERS`].
+/// Entries of the per-CPU map [`super::names::COUNTERS`]: no two programs that may interrupt each other write to the same,
+/// so none needs an atomic addition (where no program nests in itself). The totals are the sums over all of them.
+pub mod writer {
+    /// Transitions that system calls make.
+    pub const PROCESS: u32 = 0;
+    /// Transitions that packets and timers make.
+    pub const SOFTIRQ: u32 = 1;
+    /// Retransmitted SYN-ACKs.
+    pub const SYNACK: u32 = 2;
+    pub const COUNT: u32 = 3;
+}
+
+/// The value of each entry of the per-CPU map [`super::names::COUNTERS`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {

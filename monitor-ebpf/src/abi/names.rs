@@ -17,3 +17,4 @@ pub const NETNS: &str = "NETNS";
 pub const WAKE_MASK: &str = "WAKE_MASK";
 pub const WAKE_BYTES: &str = "WAKE_BYTES";
 pub const HZ: &str = "HZ";
+pub const NESTS: &str = "NESTS";

@@ -12,6 +12,7 @@ use aya_log_ebpf::warn;
 use synfin_ebpf::{
     abi::{
         Counters, End, Header, IPPROTO_TCP, Open, Start, Step,
+        counters::writer,
         record::{kind, open_flag},
     },
     decide::{self, Share},
@@ -58,7 +59,7 @@ fn inet_sock_set_state_classic(ctx: TracePointContext) -> u32 {
     // SAFETY: reads inside the tracepoint's record, which the kernel checks at attach.
     let fields = unsafe { (ctx.read_at::<u64>(8), ctx.read_at::<i32>(16), ctx.read_at::<i32>(20)) };
     if let (Ok(sk), Ok(old), Ok(new)) = fields {
-        untyped(&ctx, sk as *const u8, old as u32, new as u32);
+        untyped(&ctx, Share::Process, sk as *const u8, old as u32, new as u32);
     }
     0
 }
@@ -72,45 +73,65 @@ fn typed(ctx: &BtfTracePointContext, share: Share) {
     // SAFETY: the first argument is a `struct sock` that the verifier knows as such.
     let sock = unsafe { Sock::<Direct>::new(sk) };
     if sock.protocol() != IPPROTO_TCP {
-        return count_other_protocol();
+        return count_other_protocol(share);
     }
-    // SAFETY: the helper takes any socket and gives its `tcp_sock`, or null when it is none.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
-    if !tcp.is_null() {
+    let whole = || {
+        // SAFETY: the helper takes any socket and gives its `tcp_sock`, or null when it is none.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
         // SAFETY: a typed pointer, not null.
-        on_transition(ctx, sk, &unsafe { Sock::<Direct>::new(tcp.cast()) }, old, new);
-    }
+        if tcp.is_null() { None } else { Some(unsafe { Sock::<Direct>::new(tcp.cast()) }) }
+    };
+    on_transition(ctx, share, sk, &sock, whole, old, new);
 }
 
 #[inline(always)]
 fn raw(ctx: &RawTracePointContext, share: Share) {
     let (sk, old, new) = (ctx.arg::<*const u8>(0), ctx.arg::<i32>(1) as u32, ctx.arg::<i32>(2) as u32);
     if decide::share(old, new) == share {
-        untyped(ctx, sk, old, new);
+        untyped(ctx, share, sk, old, new);
     }
 }
 
 #[inline(always)]
-fn untyped<C: EbpfContext>(ctx: &C, sk: *const u8, old: u32, new: u32) {
+fn untyped<C: EbpfContext>(ctx: &C, share: Share, sk: *const u8, old: u32, new: u32) {
     // SAFETY: the tracepoint hands over a socket; the reads go through the checking helper.
     let sock = unsafe { Sock::<Probe>::new(sk) };
     if sock.protocol() != IPPROTO_TCP {
-        return count_other_protocol();
+        return count_other_protocol(share);
     }
-    on_transition(ctx, sk, &sock, old, new);
+    // SAFETY: as above.
+    on_transition(ctx, share, sk, &sock, || Some(unsafe { Sock::<Probe>::new(sk) }), old, new);
 }
 
 #[inline(always)]
-fn count_other_protocol() {
-    if let Some(counters) = maps::counters() {
+const fn writer(share: Share) -> u32 {
+    match share {
+        Share::Process => writer::PROCESS,
+        Share::Softirq => writer::SOFTIRQ,
+    }
+}
+
+#[inline(always)]
+fn count_other_protocol(share: Share) {
+    if let Some(counters) = maps::counters(writer(share)) {
         // SAFETY: points to the map value.
         unsafe { maps::add_one(&raw mut (*counters).other_protocol) };
     }
 }
 
+/// `sock` is good for the fields of `struct sock`; `whole` gives it with those of TCP, which cost a helper's call to get
+/// at and which half of the records do without.
 #[inline(always)]
-fn on_transition<A: Access, C: EbpfContext>(ctx: &C, sk: *const u8, sock: &Sock<A>, old: u32, new: u32) {
-    let Some(counters) = maps::counters() else { return };
+fn on_transition<A: Access, C: EbpfContext>(
+    ctx: &C,
+    share: Share,
+    sk: *const u8,
+    sock: &Sock<A>,
+    whole: impl FnOnce() -> Option<Sock<A>>,
+    old: u32,
+    new: u32,
+) {
+    let Some(counters) = maps::counters(writer(share)) else { return };
     let netns = sock.netns();
     if !decide::is_watched(globals::netns(), netns) {
         // SAFETY: points to the map value.
@@ -137,11 +158,14 @@ fn on_transition<A: Access, C: EbpfContext>(ctx: &C, sk: *const u8, sock: &Sock<
         newstate: new as u8,
         family: sock.family(),
     };
+    if kind == kind::STEP {
+        return step(header, counters);
+    }
+    let Some(sock) = whole() else { return };
     match kind {
-        kind::START => start(header, sock, counters),
-        kind::OPEN => open(header, sock, counters),
-        kind::END => end(header, sock, counters),
-        _ => step(header, counters),
+        kind::START => start(header, &sock, counters),
+        kind::OPEN => open(header, &sock, counters),
+        _ => end(header, &sock, counters),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use aya::maps::{MapData, MapError, PerCpuArray};
 use synfin_ebpf::abi::Counters;
+use synfin_ebpf::abi::counters::writer;
 
-/// Reads the per-CPU totals: one system call a reading.
+/// Reads the per-CPU totals: one system call a reading and writer.
 pub struct CounterReader(PerCpuArray<MapData, Counters>);
 
 impl CounterReader {
@@ -14,8 +15,10 @@ impl CounterReader {
     /// The sum over all CPUs as of now. Counters of different CPUs are read one after the other, not at one instant.
     pub fn read(&self) -> Result<Counters, MapError> {
         let mut sum = Counters::ZERO;
-        for cpu in self.0.get(&0, 0)?.iter() {
-            add(&mut sum, cpu);
+        for writer in 0..writer::COUNT {
+            for cpu in self.0.get(&writer, 0)?.iter() {
+                add(&mut sum, cpu);
+            }
         }
         Ok(sum)
     }

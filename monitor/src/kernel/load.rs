@@ -13,6 +13,7 @@ use synfin_ebpf::abi::{Counters, names};
 use super::attach::{self, Attempt, POINTS};
 use super::{BtfError, CounterReader, NoProbes, OffsetError, RingReader, Types, btf, object, resolve_offsets, sys};
 use crate::aggregate::ProbeStatus;
+use crate::host::{KernelRelease, read_release};
 
 /// How to load.
 #[derive(Clone, Debug)]
@@ -80,7 +81,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
     let btf = Btf::parse(&data, Endianness::default()).map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
 
     let wake = WakeUps::for_ring(options.ring_bytes);
-    let (netns, hz) = (options.netns.unwrap_or(0), timer_hz());
+    let (netns, hz, nests) = (options.netns.unwrap_or(0), timer_hz(), u32::from(may_nest(running_release())));
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .override_global(names::OFFSETS, &offsets, true)
@@ -88,6 +89,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
         .override_global(names::WAKE_MASK, &wake.mask, true)
         .override_global(names::WAKE_BYTES, &wake.bytes, true)
         .override_global(names::HZ, &hz, true)
+        .override_global(names::NESTS, &nests, true)
         .map_max_entries(names::EVENTS, options.ring_bytes)
         .load(object::probes()?)
         .map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
@@ -267,6 +269,19 @@ impl WakeUps {
     }
 }
 
+/// From this release on the kernel does not run a raw or BTF tracepoint's program within itself on the same CPU ("bpf: Prevent
+/// bpf program recursion for raw tracepoint probes", Linux 6.2). Some older ones have it too and are taken for such as have not.
+const GUARDED: KernelRelease = KernelRelease::new(6, 2, 0);
+
+fn running_release() -> Option<KernelRelease> {
+    read_release().ok().and_then(|text| KernelRelease::parse(&text))
+}
+
+/// Whether the counters of the probes need atomic additions; an unknown kernel is taken for an old one.
+fn may_nest(release: Option<KernelRelease>) -> bool {
+    release.is_none_or(|release| release < GUARDED)
+}
+
 /// Timer ticks a second: the coarse clocks advance once a tick (include/linux/jiffies.h, TICK_NSEC).
 fn timer_hz() -> u32 {
     let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -285,6 +300,16 @@ mod tests {
         check(4096, 1, 512);
         check(1 << 16, 31, 1 << 13);
         check(8 << 20, 255, 1 << 20);
+    }
+
+    #[test]
+    fn old_and_unknown_kernels_may_nest() {
+        let check = |release, nests| assert_eq!(may_nest(release), nests, "{release:?}");
+        check(None, true);
+        check(Some(KernelRelease::new(5, 10, 262)), true);
+        check(Some(KernelRelease::new(6, 1, 192)), true);
+        check(Some(KernelRelease::new(6, 2, 0)), false);
+        check(Some(KernelRelease::new(6, 18, 44)), false);
     }
 
     #[test]
