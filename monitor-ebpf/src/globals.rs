@@ -17,10 +17,9 @@ static WAKE_BYTES: u32 = 0;
 #[unsafe(no_mangle)]
 static HZ: u32 = 0;
 
-/// 1 where the kernel never runs a program inside itself (Linux 6.1 and later for this kind), so that the two programs of
-/// the state tracepoint may stand in for each other.
+/// Not 0 where the kernel may run a program of a raw tracepoint inside itself on the same CPU.
 #[unsafe(no_mangle)]
-static BACKUP: u32 = 0;
+static NESTS: u32 = 0;
 
 /// Reads one field of a global as it is after the daemon has written it (the compiler must not use the initial value).
 macro_rules! offset {
@@ -37,9 +36,11 @@ pub fn written(global: &u32) -> u32 {
     unsafe { core::ptr::read_volatile(global) }
 }
 
+/// Whether counters need atomic additions, and the two programs of the state tracepoint must not stand in for each other,
+/// since neither is ever skipped. The verifier knows the answer and drops the other branch.
 #[inline(always)]
-pub fn backs_up() -> bool {
-    written(&BACKUP) != 0
+pub fn nests() -> bool {
+    written(&NESTS) != 0
 }
 
 #[inline(always)]

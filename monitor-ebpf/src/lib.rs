@@ -9,10 +9,10 @@ pub mod decide;
 
 #[cfg(feature = "user")]
 mod pod {
-    use crate::abi::{CensusSocket, Counters, Offsets};
+    use crate::abi::{CensusSocket, CpuCounters, Offsets};
 
     // SAFETY: all three are repr(C) structs of integers and byte arrays without padding.
-    unsafe impl aya::Pod for Counters {}
+    unsafe impl aya::Pod for CpuCounters {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Offsets {}
     // SAFETY: as above.

@@ -21,14 +21,18 @@ const PEERS: [&str; 2] = ["ss", "tcplife"];
 ///
 /// All figures are ratios from one run on this machine; nothing fails on a number.
 #[derive(clap::Args)]
-#[command(after_help = "Example: cargo xtask bench > costs.md")]
-pub struct Args {}
+#[command(after_help = "Examples:\n  cargo xtask bench > costs.md\n  cargo xtask bench kernel user")]
+pub struct Args {
+    /// Only these: memory, user, kernel, load, scrape, census.
+    #[arg(value_parser = ["memory", "user", "kernel", "load", "scrape", "census"])]
+    sections: Vec<String>,
+}
 
 /// The verb.
 ///
 /// # Errors
 /// The build failed, a peer is missing, there is no way to become root, or a measurement could not be made.
-pub fn run(_: &Args) -> Result<ExitCode> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let built = build::build(true)?;
     let floor = build_object(&setup::set_up()?, FLOOR)?;
     peers::obtain(&PEERS)?;
@@ -41,6 +45,7 @@ pub fn run(_: &Args) -> Result<ExitCode> {
     command.env(runner::PRIVILEGE_VARIABLE, privilege.as_str());
     command.env("PATH", system::path_with(peers::folder())?);
     command.args(["bench", "--package", "synfin", "--bench", BENCH, "--config", &runner::configuration()?]);
+    command.arg("--").args(&args.sections);
     say(&shown(&command));
     let status = command.status().context("cannot start cargo bench")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(2) })

@@ -3,7 +3,29 @@
 /// States of a transition index the table as `oldstate * ROW + newstate`.
 pub const ROW: usize = 16;
 
+/// Programs that count: no two that may interrupt each other write to the same counters, so none needs an atomic addition
+/// (where the kernel never runs a program inside itself). The totals are the sums over all of them.
+pub mod writer {
+    /// The program of transitions that system calls make; as [`crate::decide::Share::Process`].
+    pub const PROCESS: usize = 0;
+    /// The program of transitions that packets and timers make; as [`crate::decide::Share::Softirq`].
+    pub const SOFTIRQ: usize = 1;
+    /// The program of retransmitted SYN-ACKs.
+    pub const SYNACK: usize = 2;
+    pub const COUNT: usize = 3;
+}
+
 /// The value of the one entry of the per-CPU map [`super::names::COUNTERS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuCounters {
+    /// By [`writer`].
+    pub writers: [Counters; writer::COUNT],
+    /// Whether each of the two programs of the state tracepoint is running on this CPU, by [`crate::decide::Share`].
+    pub running: [u64; 2],
+}
+
+/// What one program counted on one CPU, or sums of it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
@@ -23,8 +45,6 @@ pub struct Counters {
     pub wakeups: u64,
     /// Runs of the first program of the state tracepoint: with the runs that the kernel skipped, every firing of it.
     pub runs: u64,
-    /// Whether each of the two programs is running on this CPU, by [`crate::decide::Share`].
-    pub running: [u64; 2],
 }
 
 impl Counters {
@@ -37,8 +57,8 @@ impl Counters {
         odd_state: 0,
         wakeups: 0,
         runs: 0,
-        running: [0; 2],
     };
 }
 
-const _: () = assert!(size_of::<Counters>() == (ROW * ROW + 9) * 8);
+const _: () = assert!(size_of::<Counters>() == (ROW * ROW + 7) * 8);
+const _: () = assert!(size_of::<CpuCounters>() == writer::COUNT * size_of::<Counters>() + 2 * 8);

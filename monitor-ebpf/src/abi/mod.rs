@@ -8,7 +8,7 @@ pub mod record;
 pub mod state;
 
 pub use census::CensusSocket;
-pub use counters::Counters;
+pub use counters::{Counters, CpuCounters};
 pub use offsets::Offsets;
 pub use record::{End, Header, Open, Start, Step, SynackRetransmit, Tuple};
 

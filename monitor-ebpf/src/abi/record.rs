@@ -113,7 +113,7 @@ pub struct End {
     pub flags: u32,
     /// Retransmissions during the whole life.
     pub total_retrans: u32,
-    /// Payload bytes that the peer acknowledged (and, after the FIN, one more).
+    /// Payload bytes that the peer acknowledged; one more for our FIN, and for a client one more for its SYN.
     pub bytes_acked: u64,
     /// Payload bytes received (and, after the peer's FIN, one more).
     pub bytes_received: u64,

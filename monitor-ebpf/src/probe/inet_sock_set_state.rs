@@ -12,6 +12,7 @@ use aya_log_ebpf::warn;
 use synfin_ebpf::{
     abi::{
         Counters, End, Header, IPPROTO_TCP, Open, Start, Step,
+        counters::writer,
         record::{kind, open_flag},
     },
     decide::{self, Share},
@@ -57,9 +58,11 @@ fn inet_sock_set_state_classic(ctx: TracePointContext) -> u32 {
     // The record starts with eight common bytes, then `const void *skaddr; int oldstate; int newstate;`.
     // SAFETY: reads inside the tracepoint's record, which the kernel checks at attach.
     let fields = unsafe { (ctx.read_at::<u64>(8), ctx.read_at::<i32>(16), ctx.read_at::<i32>(20)) };
-    if let ((Ok(sk), Ok(old), Ok(new)), Some(counters)) = (fields, maps::counters()) {
+    if let ((Ok(sk), Ok(old), Ok(new)), Some(cpu)) = (fields, maps::cpu()) {
         // SAFETY: points to the map value.
-        unsafe { (*counters).runs += 1 };
+        let counters = unsafe { maps::counters_of(cpu, writer::SOFTIRQ) };
+        // SAFETY: points to the map value.
+        unsafe { maps::add_one(&raw mut (*counters).runs) };
         untyped(&ctx, sk as *const u8, old as u32, new as u32, counters);
     }
     0
@@ -75,14 +78,13 @@ fn typed(ctx: &BtfTracePointContext, me: Share) {
             // SAFETY: points to the map value.
             return unsafe { maps::add_one(&raw mut (*counters).other_protocol) };
         }
-        // SAFETY: the helper takes any socket and gives its `tcp_sock`, or null when it is none.
-        let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
-        if tcp.is_null() {
-            // SAFETY: points to the map value.
-            return unsafe { maps::add_one(&raw mut (*counters).other_protocol) };
-        }
-        // SAFETY: a typed pointer, not null.
-        on_transition(ctx, sk, &unsafe { Sock::<Direct>::new(tcp.cast()) }, old, new, counters);
+        let whole = || {
+            // SAFETY: the helper takes any socket and gives its `tcp_sock`, or null when it is none.
+            let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
+            // SAFETY: a typed pointer, not null.
+            if tcp.is_null() { None } else { Some(unsafe { Sock::<Direct>::new(tcp.cast()) }) }
+        };
+        on_transition(ctx, sk, &sock, whole, old, new, counters);
     });
 }
 
@@ -95,21 +97,21 @@ fn raw(ctx: &RawTracePointContext, me: Share) {
 /// Runs `handle` if this transition is for the program `me`, and lets the other program see that this one is running.
 #[inline(always)]
 fn shared(me: Share, old: u32, new: u32, handle: impl FnOnce(*mut Counters)) {
-    let Some(counters) = maps::counters() else { return };
-    // SAFETY: points to the map value. Only the first program counts its runs, and it does not run inside itself where
-    // this figure is used.
-    let other_is_running = unsafe {
-        maps::set_running(counters, me, true);
-        if me as u8 == Share::Softirq as u8 {
-            (*counters).runs += 1;
-        }
-        maps::is_running(counters, me.other())
+    let Some(cpu) = maps::cpu() else { return };
+    // SAFETY: points to the map value.
+    let (counters, other_is_running) = unsafe {
+        maps::set_running(cpu, me, true);
+        (maps::counters_of(cpu, me as usize), maps::is_running(cpu, me.other()))
     };
-    if decide::handles(me, decide::share(old, new), other_is_running, globals::backs_up()) {
+    if me as u8 == Share::Softirq as u8 {
+        // SAFETY: points to the map value.
+        unsafe { maps::add_one(&raw mut (*counters).runs) };
+    }
+    if decide::handles(me, decide::share(old, new), other_is_running, !globals::nests()) {
         handle(counters);
     }
     // SAFETY: points to the map value.
-    unsafe { maps::set_running(counters, me, false) };
+    unsafe { maps::set_running(cpu, me, false) };
 }
 
 #[inline(always)]
@@ -120,14 +122,18 @@ fn untyped<C: EbpfContext>(ctx: &C, sk: *const u8, old: u32, new: u32, counters:
         // SAFETY: points to the map value.
         return unsafe { maps::add_one(&raw mut (*counters).other_protocol) };
     }
-    on_transition(ctx, sk, &sock, old, new, counters);
+    // SAFETY: as above.
+    on_transition(ctx, sk, &sock, || Some(unsafe { Sock::<Probe>::new(sk) }), old, new, counters);
 }
 
+/// `sock` is good for the fields of `struct sock`; `whole` gives it with those of TCP, which cost a helper's call to get
+/// at and which half of the records do without.
 #[inline(always)]
 fn on_transition<A: Access, C: EbpfContext>(
     ctx: &C,
     sk: *const u8,
     sock: &Sock<A>,
+    whole: impl FnOnce() -> Option<Sock<A>>,
     old: u32,
     new: u32,
     counters: *mut Counters,
@@ -158,18 +164,22 @@ fn on_transition<A: Access, C: EbpfContext>(
         newstate: new as u8,
         family: sock.family(),
     };
+    if kind == kind::STEP {
+        return step(header, counters);
+    }
+    // A socket of protocol 6 that is no TCP socket is not known to exist; its transition is counted all the same.
+    let Some(sock) = whole() else { return step(header, counters) };
     match kind {
-        kind::START => start(header, sock, counters),
-        kind::OPEN => open(header, sock, counters),
-        kind::END => end(header, sock, counters),
-        _ => step(header, counters),
+        kind::START => start(header, &sock, counters),
+        kind::OPEN => open(header, &sock, counters),
+        _ => end(header, &sock, counters),
     }
 }
 
 #[inline(always)]
 fn step(header: Header, counters: *mut Counters) {
     if let Some(mut entry) = emit::reserve::<Step>(counters) {
-        entry.write(Step { header });
+        entry.write(Step { header: Header { kind: kind::STEP, ..header } });
         emit::submit(entry, counters);
     }
 }

@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use synfin_ebpf::{
-    abi::{Header, SynackRetransmit, record::kind},
+    abi::{Header, SynackRetransmit, counters::writer, record::kind},
     decide,
 };
 
@@ -33,7 +33,9 @@ fn on_retransmit(sk: *const u8, req: *const u8) {
     // SAFETY: the tracepoint hands over a listener (or Fast Open child) and its request; reads are checked.
     let (sock, request) = unsafe { (Sock::<Probe>::new(sk), Sock::<Probe>::new(req)) };
     let netns = request.netns();
-    let Some(counters) = maps::counters() else { return };
+    let Some(cpu) = maps::cpu() else { return };
+    // SAFETY: points to the map value.
+    let counters = unsafe { maps::counters_of(cpu, writer::SYNACK) };
     if !decide::is_watched(globals::netns(), netns) {
         return;
     }

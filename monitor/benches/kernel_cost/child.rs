@@ -1,6 +1,7 @@
 //! The processes that are measured: the daemon and its peers. They end with this process' interest in them.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 pub struct Monitor {
     child: Child,
     name: String,
+    /// What it says on stderr; peers say much there.
+    log: PathBuf,
 }
 
 impl Monitor {
@@ -45,16 +48,19 @@ impl Monitor {
     }
 
     fn spawn(mut command: Command, name: &str) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench.log");
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { child, name: name.to_owned() })
+        Ok(Self { child, name: name.to_owned(), log })
     }
 
     fn wait(&mut self, ready: impl Fn(&Self) -> bool) -> Result<()> {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended at once: {status}", self.name);
+                let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+                bail!("{} ended at once: {status}: {}", self.name, said.trim_end());
             }
             if ready(self) {
                 return Ok(());

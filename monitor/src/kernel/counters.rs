@@ -1,13 +1,13 @@
 //! The totals that the kernel side keeps, summed over its CPUs.
 
 use aya::maps::{MapData, MapError, PerCpuArray};
-use synfin_ebpf::abi::Counters;
+use synfin_ebpf::abi::{Counters, CpuCounters};
 
 /// Reads the per-CPU totals: one system call a reading.
-pub struct CounterReader(PerCpuArray<MapData, Counters>);
+pub struct CounterReader(PerCpuArray<MapData, CpuCounters>);
 
 impl CounterReader {
-    pub(super) fn new(map: PerCpuArray<MapData, Counters>) -> Self {
+    pub(super) fn new(map: PerCpuArray<MapData, CpuCounters>) -> Self {
         Self(map)
     }
 
@@ -15,7 +15,9 @@ impl CounterReader {
     pub fn read(&self) -> Result<Counters, MapError> {
         let mut sum = Counters::ZERO;
         for cpu in self.0.get(&0, 0)?.iter() {
-            add(&mut sum, cpu);
+            for counters in &cpu.writers {
+                add(&mut sum, counters);
+            }
         }
         Ok(sum)
     }
@@ -50,8 +52,7 @@ impl Missed {
 }
 
 fn add(sum: &mut Counters, cpu: &Counters) {
-    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs, running: _ } =
-        cpu;
+    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs } = cpu;
     for (sum, value) in sum.transitions.iter_mut().zip(transitions) {
         *sum += value;
     }

@@ -9,7 +9,7 @@ use aya::maps::{PerCpuArray, RingBuf};
 use aya::programs::{Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use aya_log::EbpfLogger;
-use synfin_ebpf::abi::{Counters, names};
+use synfin_ebpf::abi::{CpuCounters, names};
 
 use super::attach::{self, Attempt, POINTS, Way};
 use super::log::ProbeLog;
@@ -96,7 +96,7 @@ pub(super) fn load_object(options: &LoadOptions) -> Result<(Ebpf, Btf), LoadErro
 
     let wake = WakeUps::for_ring(options.ring_bytes);
     let (netns, hz) = (options.netns.unwrap_or(0), timer_hz());
-    let backup = u32::from(skips_nested_runs());
+    let nests = u32::from(may_nest(running_release()));
     let ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .override_global(names::OFFSETS, &offsets, true)
@@ -104,7 +104,7 @@ pub(super) fn load_object(options: &LoadOptions) -> Result<(Ebpf, Btf), LoadErro
         .override_global(names::WAKE_MASK, &wake.mask, true)
         .override_global(names::WAKE_BYTES, &wake.bytes, true)
         .override_global(names::HZ, &hz, true)
-        .override_global(names::BACKUP, &backup, true)
+        .override_global(names::NESTS, &nests, true)
         .map_max_entries(names::EVENTS, options.ring_bytes)
         .load(object::probes()?)
         .map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
@@ -117,7 +117,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
     let ring: RingBuf<_> = take(&mut ebpf, names::EVENTS)?;
     let ring = RingReader::new(ring, options.ring_bytes as usize)
         .map_err(|error| LoadError::Map { name: names::EVENTS, reason: error.to_string() })?;
-    let counters: PerCpuArray<_, Counters> = take(&mut ebpf, names::COUNTERS)?;
+    let counters: PerCpuArray<_, CpuCounters> = take(&mut ebpf, names::COUNTERS)?;
 
     let mut probes = Probes::new(ebpf);
     probes.log = ProbeLog::of(&mut probes.ebpf);
@@ -257,11 +257,6 @@ impl Probes {
         skipped
     }
 
-    /// The object, to attach its programs in other ways.
-    pub(super) fn object_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
-    }
-
     /// Passes on what the probes had to say: rare, and only about what should not happen.
     pub fn flush_log(&mut self) {
         if let Some(log) = &mut self.log {
@@ -311,11 +306,18 @@ impl WakeUps {
     }
 }
 
-/// Whether the kernel never runs a program of a raw tracepoint inside itself: so since Linux 6.1. Before, the two programs
-/// of the state tracepoint must not stand in for each other, or events would count twice.
-fn skips_nested_runs() -> bool {
-    let release = read_release().ok().and_then(|release| KernelRelease::parse(&release));
-    release.is_some_and(|release| release >= KernelRelease::new(6, 1, 0))
+/// From this release on the kernel does not run a program of a raw tracepoint inside itself on the same CPU. Stable series
+/// before have it in some releases, and are taken for such as have not.
+const GUARDED: KernelRelease = KernelRelease::new(6, 2, 0);
+
+fn running_release() -> Option<KernelRelease> {
+    read_release().ok().and_then(|text| KernelRelease::parse(&text))
+}
+
+/// Whether a program may run inside itself, so that counters need atomic additions and the two programs of the state
+/// tracepoint must not stand in for each other, or events would count twice. An unknown kernel is taken for an old one.
+fn may_nest(release: Option<KernelRelease>) -> bool {
+    release.is_none_or(|release| release < GUARDED)
 }
 
 /// Timer ticks a second: the coarse clocks advance once a tick (include/linux/jiffies.h, TICK_NSEC).
@@ -336,6 +338,16 @@ mod tests {
         check(4096, 1, 512);
         check(1 << 16, 31, 1 << 13);
         check(8 << 20, 255, 1 << 20);
+    }
+
+    #[test]
+    fn old_and_unknown_kernels_may_nest() {
+        let check = |release, nests| assert_eq!(may_nest(release), nests, "{release:?}");
+        check(None, true);
+        check(Some(KernelRelease::new(5, 10, 262)), true);
+        check(Some(KernelRelease::new(6, 1, 192)), true);
+        check(Some(KernelRelease::new(6, 2, 0)), false);
+        check(Some(KernelRelease::new(6, 18, 44)), false);
     }
 
     #[test]

@@ -108,8 +108,7 @@ fn take(from: &mut &[u8]) -> Option<u64> {
 }
 
 fn put_counters(out: &mut Vec<u8>, counters: &Counters) {
-    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs, running: _ } =
-        counters;
+    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs } = counters;
     for value in transitions.iter().chain([records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs]) {
         put(out, *value);
     }
@@ -117,7 +116,7 @@ fn put_counters(out: &mut Vec<u8>, counters: &Counters) {
 
 fn take_counters(from: &mut &[u8]) -> Option<Counters> {
     let mut counters = Counters::ZERO;
-    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs, running: _ } =
+    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs } =
         &mut counters;
     for value in
         transitions.iter_mut().chain([records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs])
