@@ -35,8 +35,11 @@ struct Bench {
     hammer: Hammer,
 }
 
+/// What adds its rows to the report.
+type Section = fn(&Bench, &mut Report) -> Result<()>;
+
 /// Memory comes first, while no TIME_WAIT socket is there yet.
-const SECTIONS: [(&str, fn(&Bench, &mut Report) -> Result<()>); 6] = [
+const SECTIONS: [(&str, Section); 6] = [
     ("memory", memory::measure),
     ("user", user_side::measure),
     ("kernel", kernel_side::measure),
