@@ -22,9 +22,18 @@ pub enum Share {
     Softirq,
 }
 
+impl Share {
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Process => Self::Softirq,
+            Self::Softirq => Self::Process,
+        }
+    }
+}
+
 /// The kernel does not run a program that is running already on the same CPU: a softirq that interrupts it goes unseen.
 /// So the transitions that can be interrupted and those that can interrupt belong to two programs, and each of them
-/// leaves the other's at once.
+/// leaves the other's at once, unless it finds the other one running beneath it ([`handles`]).
 #[inline(always)]
 pub const fn share(oldstate: u32, newstate: u32) -> Share {
     match newstate as u8 {
@@ -34,6 +43,13 @@ pub const fn share(oldstate: u32, newstate: u32) -> Share {
         state::CLOSE if oldstate == state::LISTEN as u32 || oldstate == state::SYN_SENT as u32 => Share::Process,
         _ => Share::Softirq,
     }
+}
+
+/// Whether the program `me` handles a transition that belongs to `owner`. It does when it is its own; and when the other
+/// program has been interrupted on this CPU and so was skipped, if the kernel skips (`backs_up`).
+#[inline(always)]
+pub fn handles(me: Share, owner: Share, other_is_running: bool, backs_up: bool) -> bool {
+    me as u8 == owner as u8 || (other_is_running && backs_up)
 }
 
 /// Place of a transition in `Counters::transitions`; `None` when a number is outside the table.
@@ -148,6 +164,19 @@ mod tests {
         check(state::SYN_RECV, state::ESTABLISHED, Share::Softirq);
         check(state::LISTEN, state::SYN_RECV, Share::Softirq);
         check(state::LAST_ACK, state::CLOSE, Share::Softirq);
+    }
+
+    #[test]
+    fn each_program_stands_in_for_the_other() {
+        use Share::{Process, Softirq};
+        let check =
+            |me, owner, running, backs_up, expected| assert_eq!(handles(me, owner, running, backs_up), expected);
+        check(Process, Process, false, true, true);
+        check(Process, Softirq, false, true, false);
+        check(Softirq, Process, true, true, true);
+        check(Softirq, Process, true, false, false);
+        check(Softirq, Softirq, true, true, true);
+        assert_eq!((Process.other(), Softirq.other()), (Softirq, Process));
     }
 
     #[test]

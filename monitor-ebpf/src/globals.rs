@@ -17,6 +17,11 @@ static WAKE_BYTES: u32 = 0;
 #[unsafe(no_mangle)]
 static HZ: u32 = 0;
 
+/// 1 where the kernel never runs a program inside itself (Linux 6.1 and later for this kind), so that the two programs of
+/// the state tracepoint may stand in for each other.
+#[unsafe(no_mangle)]
+static BACKUP: u32 = 0;
+
 /// Reads one field of a global as it is after the daemon has written it (the compiler must not use the initial value).
 macro_rules! offset {
     ($field:ident) => {
@@ -30,6 +35,11 @@ pub(crate) use offset;
 pub fn written(global: &u32) -> u32 {
     // SAFETY: a valid reference.
     unsafe { core::ptr::read_volatile(global) }
+}
+
+#[inline(always)]
+pub fn backs_up() -> bool {
+    written(&BACKUP) != 0
 }
 
 #[inline(always)]

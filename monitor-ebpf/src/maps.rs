@@ -4,7 +4,10 @@ use aya_ebpf::{
     macros::map,
     maps::{PerCpuArray, RingBuf},
 };
-use synfin_ebpf::abi::{Counters, counters::ROW};
+use synfin_ebpf::{
+    abi::{Counters, counters::ROW},
+    decide::Share,
+};
 
 /// Detail of every transition. The daemon sets the size.
 #[map]
@@ -44,4 +47,24 @@ pub unsafe fn add_transition(counters: *mut Counters, slot: usize) {
         core::arch::asm!("{0} &= 255", inout(reg) bounded);
         add_one((&raw mut (*counters).transitions).cast::<u64>().add(bounded));
     }
+}
+
+/// Notes that program `share` is running on this CPU, or no more. The compiler must keep the order.
+///
+/// # Safety
+/// `counters` must point to the map value.
+#[inline(always)]
+pub unsafe fn set_running(counters: *mut Counters, share: Share, running: bool) {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::write_volatile(&raw mut (*counters).running[share as usize], u64::from(running)) }
+}
+
+/// Whether program `share` is running on this CPU: beneath the caller, then.
+///
+/// # Safety
+/// `counters` must point to the map value.
+#[inline(always)]
+pub unsafe fn is_running(counters: *mut Counters, share: Share) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::read_volatile(&raw const (*counters).running[share as usize]) != 0 }
 }

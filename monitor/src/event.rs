@@ -1,6 +1,6 @@
 //! What happened, in the daemon's own types: the decoder's output and the tracker's input.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Kernel monotonic time (CLOCK_MONOTONIC), nanoseconds since boot. Never wall time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,7 +135,8 @@ pub enum Family {
 }
 
 /// An address with its port. Displayed as `192.0.2.1:80` or `[2001:db8::1]:80`; mapped IPv4 as IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(into = "SocketAddr", from = "SocketAddr")]
 pub struct Endpoint {
     pub addr: [u8; 16],
     pub port: u16,
@@ -149,6 +150,22 @@ impl std::fmt::Display for Endpoint {
             Some(v4) => write!(f, "{v4}:{}", self.port),
             None => write!(f, "[{addr}]:{}", self.port),
         }
+    }
+}
+
+impl From<Endpoint> for SocketAddr {
+    fn from(endpoint: Endpoint) -> Self {
+        (Ipv6Addr::from(endpoint.addr).to_canonical(), endpoint.port).into()
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        let addr = match address.ip() {
+            IpAddr::V4(v4) => mapped(v4),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        Self { addr, port: address.port() }
     }
 }
 

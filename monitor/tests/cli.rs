@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-const SUBCOMMANDS: [&str; 7] = ["run", "check", "trace", "record", "replay", "completions", "man"];
+const SUBCOMMANDS: [&str; 8] = ["run", "check", "diagnose", "trace", "record", "replay", "completions", "man"];
 
 fn synfin(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_synfin"));

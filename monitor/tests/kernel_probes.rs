@@ -258,8 +258,18 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let _ = std::fs::write(self.before.join("cgroup.procs"), "0");
-        let _ = std::fs::remove_dir(&self.path);
+        let back = std::fs::write(self.before.join("cgroup.procs"), "0");
+        // A thread that was joined may still be on its way out of the kernel, and of the cgroup.
+        let started = Instant::now();
+        let mut removed = std::fs::remove_dir(&self.path);
+        while removed.is_err() && started.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+            removed = std::fs::remove_dir(&self.path);
+        }
+        if !std::thread::panicking() {
+            back.expect("this process back in its cgroup");
+            removed.unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
+        }
     }
 }
 
@@ -284,10 +294,11 @@ fn sockets_keep_the_cgroup_of_their_maker() {
         // The listener, and the small socket, which has none.
         assert!(census.contains(&server_side) && census.contains(&CgroupId(0)), "{way:?}: {census:?}");
         drop(listener);
-        for event in recorder.transitions() {
-            let by_client = matches!(event.detail, Detail::Start { .. }) && event.to == TcpState::SynSent
-                || !matches!(event.detail, Detail::Start { .. }) && event.cgroup == client_side;
-            assert_eq!(event.cgroup, if by_client { client_side } else { server_side }, "{way:?}: {event:?}");
+        let events = recorder.transitions();
+        let client = of(&events, |event| event.to == TcpState::SynSent)[0].socket;
+        for event in &events {
+            let maker = if event.socket == client { client_side } else { server_side };
+            assert_eq!(event.cgroup, maker, "{way:?}: {event:?}");
         }
     });
 }

@@ -1,5 +1,6 @@
 //! The verbs of this repository: `cargo xtask <verb>`. A verb is one file and one variant here.
 
+mod bench;
 mod build;
 mod check;
 mod environment;
@@ -32,6 +33,7 @@ enum Verb {
     Check(check::Args),
     Test(test::Args),
     Vm(vm::Args),
+    Bench(bench::Args),
     #[command(hide = true)]
     TestRunner(test::runner::Args),
 }
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Check(args) => check::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::TestRunner(args) => test::runner::run(&args),
     };
     match done {

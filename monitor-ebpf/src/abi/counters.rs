@@ -21,6 +21,10 @@ pub struct Counters {
     pub odd_state: u64,
     /// Wake-ups of the reader.
     pub wakeups: u64,
+    /// Runs of the first program of the state tracepoint: with the runs that the kernel skipped, every firing of it.
+    pub runs: u64,
+    /// Whether each of the two programs is running on this CPU, by [`crate::decide::Share`].
+    pub running: [u64; 2],
 }
 
 impl Counters {
@@ -32,7 +36,9 @@ impl Counters {
         other_netns: 0,
         odd_state: 0,
         wakeups: 0,
+        runs: 0,
+        running: [0; 2],
     };
 }
 
-const _: () = assert!(size_of::<Counters>() == (ROW * ROW + 6) * 8);
+const _: () = assert!(size_of::<Counters>() == (ROW * ROW + 9) * 8);

@@ -18,3 +18,4 @@ pub const NETNS: &str = "NETNS";
 pub const WAKE_MASK: &str = "WAKE_MASK";
 pub const WAKE_BYTES: &str = "WAKE_BYTES";
 pub const HZ: &str = "HZ";
+pub const BACKUP: &str = "BACKUP";

@@ -57,60 +57,81 @@ fn inet_sock_set_state_classic(ctx: TracePointContext) -> u32 {
     // The record starts with eight common bytes, then `const void *skaddr; int oldstate; int newstate;`.
     // SAFETY: reads inside the tracepoint's record, which the kernel checks at attach.
     let fields = unsafe { (ctx.read_at::<u64>(8), ctx.read_at::<i32>(16), ctx.read_at::<i32>(20)) };
-    if let (Ok(sk), Ok(old), Ok(new)) = fields {
-        untyped(&ctx, sk as *const u8, old as u32, new as u32);
+    if let ((Ok(sk), Ok(old), Ok(new)), Some(counters)) = (fields, maps::counters()) {
+        // SAFETY: points to the map value.
+        unsafe { (*counters).runs += 1 };
+        untyped(&ctx, sk as *const u8, old as u32, new as u32, counters);
     }
     0
 }
 
 #[inline(always)]
-fn typed(ctx: &BtfTracePointContext, share: Share) {
+fn typed(ctx: &BtfTracePointContext, me: Share) {
     let (sk, old, new) = (ctx.arg::<*const u8>(0), ctx.arg::<i32>(1) as u32, ctx.arg::<i32>(2) as u32);
-    if decide::share(old, new) != share {
-        return;
-    }
-    // SAFETY: the first argument is a `struct sock` that the verifier knows as such.
-    let sock = unsafe { Sock::<Direct>::new(sk) };
-    if sock.protocol() != IPPROTO_TCP {
-        return count_other_protocol();
-    }
-    // SAFETY: the helper takes any socket and gives its `tcp_sock`, or null when it is none.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
-    if !tcp.is_null() {
+    shared(me, old, new, |counters| {
+        // SAFETY: the first argument is a `struct sock` that the verifier knows as such.
+        let sock = unsafe { Sock::<Direct>::new(sk) };
+        if sock.protocol() != IPPROTO_TCP {
+            // SAFETY: points to the map value.
+            return unsafe { maps::add_one(&raw mut (*counters).other_protocol) };
+        }
+        // SAFETY: the helper takes any socket and gives its `tcp_sock`, or null when it is none.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
+        if tcp.is_null() {
+            // SAFETY: points to the map value.
+            return unsafe { maps::add_one(&raw mut (*counters).other_protocol) };
+        }
         // SAFETY: a typed pointer, not null.
-        on_transition(ctx, sk, &unsafe { Sock::<Direct>::new(tcp.cast()) }, old, new);
-    }
+        on_transition(ctx, sk, &unsafe { Sock::<Direct>::new(tcp.cast()) }, old, new, counters);
+    });
 }
 
 #[inline(always)]
-fn raw(ctx: &RawTracePointContext, share: Share) {
+fn raw(ctx: &RawTracePointContext, me: Share) {
     let (sk, old, new) = (ctx.arg::<*const u8>(0), ctx.arg::<i32>(1) as u32, ctx.arg::<i32>(2) as u32);
-    if decide::share(old, new) == share {
-        untyped(ctx, sk, old, new);
+    shared(me, old, new, |counters| untyped(ctx, sk, old, new, counters));
+}
+
+/// Runs `handle` if this transition is for the program `me`, and lets the other program see that this one is running.
+#[inline(always)]
+fn shared(me: Share, old: u32, new: u32, handle: impl FnOnce(*mut Counters)) {
+    let Some(counters) = maps::counters() else { return };
+    // SAFETY: points to the map value. Only the first program counts its runs, and it does not run inside itself where
+    // this figure is used.
+    let other_is_running = unsafe {
+        maps::set_running(counters, me, true);
+        if me as u8 == Share::Softirq as u8 {
+            (*counters).runs += 1;
+        }
+        maps::is_running(counters, me.other())
+    };
+    if decide::handles(me, decide::share(old, new), other_is_running, globals::backs_up()) {
+        handle(counters);
     }
+    // SAFETY: points to the map value.
+    unsafe { maps::set_running(counters, me, false) };
 }
 
 #[inline(always)]
-fn untyped<C: EbpfContext>(ctx: &C, sk: *const u8, old: u32, new: u32) {
+fn untyped<C: EbpfContext>(ctx: &C, sk: *const u8, old: u32, new: u32, counters: *mut Counters) {
     // SAFETY: the tracepoint hands over a socket; the reads go through the checking helper.
     let sock = unsafe { Sock::<Probe>::new(sk) };
     if sock.protocol() != IPPROTO_TCP {
-        return count_other_protocol();
-    }
-    on_transition(ctx, sk, &sock, old, new);
-}
-
-#[inline(always)]
-fn count_other_protocol() {
-    if let Some(counters) = maps::counters() {
         // SAFETY: points to the map value.
-        unsafe { maps::add_one(&raw mut (*counters).other_protocol) };
+        return unsafe { maps::add_one(&raw mut (*counters).other_protocol) };
     }
+    on_transition(ctx, sk, &sock, old, new, counters);
 }
 
 #[inline(always)]
-fn on_transition<A: Access, C: EbpfContext>(ctx: &C, sk: *const u8, sock: &Sock<A>, old: u32, new: u32) {
-    let Some(counters) = maps::counters() else { return };
+fn on_transition<A: Access, C: EbpfContext>(
+    ctx: &C,
+    sk: *const u8,
+    sock: &Sock<A>,
+    old: u32,
+    new: u32,
+    counters: *mut Counters,
+) {
     let netns = sock.netns();
     if !decide::is_watched(globals::netns(), netns) {
         // SAFETY: points to the map value.

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{is_broken_pipe, print};
-use crate::config::{self, CommonFlags, Flags, KernelFlags, WebFlags};
-use crate::kernel::preflight::{Verdict, assess, read_facts};
+use crate::config::{self, CommonFlags, Flags, KernelFlags, SocketFlags, WebFlags};
+use crate::kernel::preflight::{Verdict, assess, read_facts, read_trials};
 
 /// Says what this host supports and what the daemon would use
 ///
@@ -27,12 +27,17 @@ pub struct CheckArgs {
     web: WebFlags,
     #[command(flatten)]
     kernel: KernelFlags,
+    #[command(flatten)]
+    socket: SocketFlags,
 }
 
 pub fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let flags = Flags { common: args.common, web: args.web, kernel: args.kernel, ..Flags::default() };
+    let flags =
+        Flags { common: args.common, web: args.web, kernel: args.kernel, socket: args.socket, ..Flags::default() };
     let settings = config::load(&flags)?;
-    let report = assess(&read_facts(&settings));
+    let mut facts = read_facts(&settings);
+    facts.trials = read_trials(&facts);
+    let report = assess(&facts);
     let text = match args.json {
         true => format!("{:#}\n", report.to_json()),
         false => report.to_text(),

@@ -4,6 +4,7 @@
 
 mod check;
 mod completions;
+mod diagnose;
 mod lines;
 mod man;
 mod output;
@@ -47,6 +48,7 @@ Example: what does this host support, and what would be lost?
 pub enum Command {
     Run(RunArgs),
     Check(check::CheckArgs),
+    Diagnose(diagnose::DiagnoseArgs),
     Trace(TraceArgs),
     Record(RecordArgs),
     Replay(ReplayArgs),
@@ -59,6 +61,7 @@ impl Command {
         match self {
             Self::Run(args) => run::run(args),
             Self::Check(args) => check::run(args),
+            Self::Diagnose(args) => diagnose::run(args),
             Self::Trace(args) => trace::run(args),
             Self::Record(args) => record::run(args),
             Self::Replay(args) => replay::run(args),
@@ -160,6 +163,8 @@ mod tests {
         check("check", &["json"]);
         check("trace", &["json", "transitions", "port", "local-port", "remote-port", "addr", "role", "close", "unit"]);
         check("trace", &["pid", "min-lifetime", "slower-than", "count", "for"]);
+        check("diagnose", &["json", "for", "socket", "root", "netns"]);
+        check("run", &["socket"]);
         check("record", &["for"]);
         check("replay", &["metrics"]);
     }

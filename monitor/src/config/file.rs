@@ -21,6 +21,7 @@ pub struct RawFile {
     pub tracker: RawTracker,
     pub census: RawCensus,
     pub metrics: RawMetrics,
+    pub socket: RawSocket,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -64,6 +65,13 @@ pub struct RawMetrics {
     pub endpoints: Option<EndpointDetail>,
     pub units: Option<u16>,
     pub top: Option<u16>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawSocket {
+    /// An empty string means: none.
+    pub path: Option<String>,
 }
 
 /// `":10060"` or `[":10060", "[::1]:10061"]`.
@@ -177,6 +185,8 @@ mod tests {
             endpoints = "port"
             units = 3
             top = 0
+            [socket]
+            path = "/s"
         "#;
         let expected = RawFile {
             web: RawWeb {
@@ -189,6 +199,7 @@ mod tests {
             tracker: RawTracker { max_connections: Some("7".parse().unwrap()) },
             census: RawCensus { interval: Some("90s".parse().unwrap()) },
             metrics: RawMetrics { endpoints: Some(EndpointDetail::Port), units: Some(3), top: Some(0) },
+            socket: RawSocket { path: Some("/s".into()) },
         };
         assert_eq!(parse_file(Path::new("s.toml"), text).unwrap(), expected);
     }

@@ -18,6 +18,8 @@ pub struct Flags {
     pub kernel: KernelFlags,
     #[command(flatten)]
     pub tracker: TrackerFlags,
+    #[command(flatten)]
+    pub socket: SocketFlags,
 }
 
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -54,6 +56,13 @@ pub struct KernelFlags {
     /// Network namespaces to watch [default: host]
     #[arg(long, value_name = "WHICH")]
     pub netns: Option<NetnsScope>,
+}
+
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct SocketFlags {
+    /// Local socket of the daemon; "" for none [default: /run/synfin/synfin.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<String>,
 }
 
 #[derive(Args, Clone, Debug, Default, PartialEq)]

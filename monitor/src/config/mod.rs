@@ -15,10 +15,10 @@ mod value;
 pub use duration::parse_duration;
 pub use error::ConfigError;
 pub use file::{RawFile, parse_file};
-pub use flags::{CommonFlags, Flags, KernelFlags, TrackerFlags, WebFlags};
+pub use flags::{CommonFlags, Flags, KernelFlags, SocketFlags, TrackerFlags, WebFlags};
 pub use listen::{Host, ListenAddress};
 pub use reload::{Change, Reload};
-pub use settings::{Census, Kernel, Log, Metrics, Settings, Tracker, Web, resolve};
+pub use settings::{Census, Kernel, Log, Metrics, Settings, Socket, Tracker, Web, resolve};
 pub use value::{
     CensusInterval, EndpointDetail, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes, TelemetryPath,
     ValueError,

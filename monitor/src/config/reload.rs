@@ -59,6 +59,7 @@ impl Reload {
             // Counters by unit live as long as the process: a smaller bound would make them go back.
             "metrics.units" restart metrics.units;
             "metrics.top" live metrics.top;
+            "socket.path" restart socket.path;
         }
         Self { settings, changes }
     }
@@ -98,6 +99,7 @@ mod tests {
         check("[metrics]\nendpoints = \"none\"", "metrics.endpoints", false);
         check("[metrics]\nunits = 1", "metrics.units", true);
         check("[metrics]\ntop = 1", "metrics.top", false);
+        check("[socket]\npath = \"/s\"", "socket.path", true);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::listen::{Host, ListenAddress};
 use super::value::{
     CensusInterval, EndpointDetail, LogFilter, LogFormat, MaxConnections, NetnsScope, RingBytes, TelemetryPath,
 };
-use super::{DEFAULT_PORT, DEFAULT_WEB_CONFIG_FILE, RawFile};
+use super::{DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_WEB_CONFIG_FILE, RawFile};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -20,6 +20,7 @@ pub struct Settings {
     pub tracker: Tracker,
     pub census: Census,
     pub metrics: Metrics,
+    pub socket: Socket,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +62,12 @@ pub struct Metrics {
     pub units: usize,
     /// Endpoints of a metric before `other`.
     pub top: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Socket {
+    /// `None`: no local socket.
+    pub path: Option<PathBuf>,
 }
 
 impl Metrics {
@@ -115,6 +122,10 @@ pub fn resolve(
             units: usize::from(file.metrics.units.unwrap_or(Metrics::DEFAULT_UNITS)),
             top: usize::from(file.metrics.top.unwrap_or(Metrics::DEFAULT_TOP)),
         },
+        socket: match flags.socket.socket.clone().or(file.socket.path) {
+            None => Socket { path: Some(PathBuf::from(DEFAULT_SOCKET)) },
+            Some(path) => Socket { path: (!path.is_empty()).then(|| PathBuf::from(path)) },
+        },
     }
 }
 
@@ -153,6 +164,21 @@ mod tests {
         assert_eq!(found.web.telemetry_path.as_str(), "/f");
         assert_eq!(found.log.filter.as_str(), "warn");
         assert_eq!(found.kernel.netns, NetnsScope::All);
+    }
+
+    #[test]
+    fn the_socket_has_a_default_and_can_be_switched_off() {
+        let check = |flag: Option<&str>, file: &str, path: Option<&str>| {
+            let mut flags = Flags::default();
+            flags.socket.socket = flag.map(str::to_owned);
+            let expected = Socket { path: path.map(PathBuf::from) };
+            assert_eq!(settings(&flags, file).socket, expected, "{flag:?} {file:?}");
+        };
+        check(None, "", Some(DEFAULT_SOCKET));
+        check(None, "[socket]\npath = \"/a\"", Some("/a"));
+        check(Some("/b"), "[socket]\npath = \"/a\"", Some("/b"));
+        check(Some(""), "[socket]\npath = \"/a\"", None);
+        check(None, "[socket]\npath = \"\"", None);
     }
 
     #[test]

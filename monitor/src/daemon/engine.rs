@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::aggregate::Snapshot;
+use crate::diagnose::Evidence;
+use crate::history::History;
 use crate::http::Source;
 use crate::session::{Session, Waker};
 
@@ -19,6 +21,8 @@ const STALLED: Duration = Duration::from_secs(10);
 /// What others may ask of the thread.
 enum Command {
     Snapshot(oneshot::Sender<Snapshot>),
+    /// What was measured over so long; `None` before the first census.
+    Evidence(Duration, oneshot::Sender<Option<Evidence>>),
     Stop(oneshot::Sender<LastWord>),
 }
 
@@ -75,6 +79,13 @@ impl Engine {
         self.thread.is_finished()
     }
 
+    /// What was measured over the last `window`; `None` while the daemon starts or ends.
+    pub async fn evidence(&self, window: Duration) -> Option<Evidence> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Evidence(window, answer));
+        answered.await.ok().flatten()
+    }
+
     /// Ends the thread: probes detached, ring drained. `None` when it had ended before.
     pub async fn stop(&self) -> Option<LastWord> {
         let (answer, answered) = oneshot::channel();
@@ -84,8 +95,10 @@ impl Engine {
 }
 
 fn follow(mut session: Session, commands: &Receiver<Command>, progress: &Progress) {
+    let mut history = History::default();
     loop {
         let more = session.work(&mut ());
+        session.remember(&mut history, &mut ());
         let since = u64::try_from(progress.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         progress.last_round.store(since, Ordering::Relaxed);
         if session.is_ready() && !progress.ready.swap(true, Ordering::Release) {
@@ -96,6 +109,9 @@ fn follow(mut session: Session, commands: &Receiver<Command>, progress: &Progres
                 Command::Snapshot(answer) => {
                     // Whoever asked may have gone away.
                     let _ = answer.send(session.snapshot(&mut ()));
+                }
+                Command::Evidence(window, answer) => {
+                    let _ = answer.send(session.evidence(window, &history, &mut ()));
                 }
                 Command::Stop(answer) => {
                     let core = session.close(&mut ());

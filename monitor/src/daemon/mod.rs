@@ -1,6 +1,7 @@
 //! The daemon: one thread that follows the kernel, one that answers the network. Turns signals and requests into commands.
 
 mod engine;
+mod local;
 mod service;
 
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use crate::kernel::LoadOptions;
 use crate::logging::LogHandle;
 use crate::privilege;
 use crate::session::{Session, SessionOptions, Tap, Waker};
+use crate::socket::Place;
 use engine::Engine;
+use local::Local;
 use service::Service;
 
 /// How long an orderly end may take.
@@ -92,6 +95,7 @@ pub fn run(flags: &Flags, settings: Settings, log: &LogHandle) -> anyhow::Result
     let web_config = Arc::new(WebConfig::load(settings.web.config_file.as_deref())?);
     let addresses: Vec<String> = settings.web.listen_addresses.iter().map(ToString::to_string).collect();
     let listeners = http::bind(&addresses)?;
+    let place = local::take_place(settings.socket.path.as_deref())?;
     let (session, waker, dropped) = open_session(&settings, None)?;
     tracing::info!("{dropped}");
     for attempt in session.probes().attempts() {
@@ -104,7 +108,7 @@ pub fn run(flags: &Flags, settings: Settings, log: &LogHandle) -> anyhow::Result
     let engine = Engine::start(session, waker)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(serve(engine, listeners, web_config, flags, settings, log))
+    runtime.block_on(serve(engine, listeners, place, web_config, flags, settings, log))
 }
 
 /// Thousands of connections to the page must not exhaust the descriptors.
@@ -120,6 +124,7 @@ fn raise_limits() {
 async fn serve(
     engine: Engine,
     listeners: Vec<http::Listener>,
+    place: Option<Place>,
     web_config: Arc<WebConfig>,
     flags: &Flags,
     mut settings: Settings,
@@ -132,6 +137,12 @@ async fn serve(
         tracing::info!(address = %listener.address(), path = settings.web.telemetry_path.as_str(), "listening");
     }
     let engine = Arc::new(engine);
+    if let Some(place) = place {
+        tracing::info!(path = %place.path().display(), "answering on the local socket");
+        let listen = listeners.iter().map(|listener| listener.address().to_string()).collect();
+        // Ends with the runtime, which removes the file.
+        tokio::spawn(local::serve(place, Local::new(engine.clone(), listen)));
+    }
     let (stop, stopped) = watch::channel(false);
     let options =
         http::Options { telemetry_path: settings.web.telemetry_path.as_str().to_owned(), ..http::Options::default() };

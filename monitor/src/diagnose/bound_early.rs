@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, expected_distinct_ports, share};
-use super::text::{count, percent, printable};
+use super::text::{count, percent, unit_name};
 use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL, not_helpful};
 use super::{Evidence, SourceUse};
 
@@ -39,7 +39,7 @@ pub fn bound_early(e: &Evidence) -> Verdict {
         whose: worst(&over, |source| {
             format!(
                 "{} from {}: {}, none shared between destinations",
-                printable(&source.unit),
+                unit_name(&source.unit),
                 source.source,
                 count(source.distinct_ports, "port")
             )

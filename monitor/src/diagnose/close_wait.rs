@@ -1,7 +1,7 @@
 //! Sockets that our own application does not close: CW-001.
 
 use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify, worst};
-use super::text::{count, duration, printable};
+use super::text::{count, duration, unit_name};
 use super::{CloseWait, Evidence};
 
 /// A socket that waits this long for close() is stuck: the seconds TIME_WAIT itself lasts.
@@ -29,7 +29,7 @@ pub fn leak(e: &Evidence) -> Verdict {
     let Some(first) = over.first() else {
         return match held.iter().find(|unit| unit.oldest_seconds.is_none()) {
             Some(unit) => {
-                Err(Missing(format!("the age of CLOSE_WAIT sockets of {} is not known", printable(&unit.unit))))
+                Err(Missing(format!("the age of CLOSE_WAIT sockets of {} is not known", unit_name(&unit.unit))))
             }
             None => Ok(None),
         };
@@ -50,14 +50,14 @@ pub fn leak(e: &Evidence) -> Verdict {
         severity,
         title: format!(
             "{} does not close: {} in CLOSE_WAIT, the oldest for {}",
-            printable(&first.unit),
+            unit_name(&first.unit),
             count(first.sockets, "socket"),
             duration(age)
         ),
         whose: worst(&over, |unit| {
             format!(
                 "{}: {}{}",
-                printable(&unit.unit),
+                unit_name(&unit.unit),
                 count(unit.sockets, "socket"),
                 unit.trend.map_or(String::new(), |trend| format!(", {:+} in {}", trend.delta, duration(trend.seconds)))
             )
@@ -72,7 +72,7 @@ pub fn leak(e: &Evidence) -> Verdict {
             formula: "warning: more than before and the oldest older than min(60 s, window); info: older than 60 s".into(),
         },
         fixes: vec![
-            format!("find the missing close() in {}: error paths, abandoned pool entries", printable(&first.unit)),
+            format!("find the missing close() in {}: error paths, abandoned pool entries", unit_name(&first.unit)),
             "a restart frees the sockets and hides the leak".into(),
         ],
         not_helpful: vec!["any sysctl: no kernel timer ends CLOSE_WAIT".into()],

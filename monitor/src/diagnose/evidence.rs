@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::sysctl_file::SysctlFiles;
 use crate::event::Endpoint;
 use crate::lifecycle::{Close, ConnectFailure, Role};
 
 /// One look at one network namespace, with what changed during a window before it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Evidence {
     /// Seconds over which every delta below was taken: the daemon's history, or the time of `--for`.
     pub window_seconds: Option<f64>,
@@ -48,7 +51,8 @@ pub struct Evidence {
 }
 
 /// Values under /proc/sys/net; `None` when this kernel has no such file or it could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sysctls {
     /// Sockets.
     pub tcp_max_tw_buckets: Option<u64>,
@@ -67,7 +71,8 @@ pub struct Sysctls {
 }
 
 /// Changes over the window, by the kernel's names in /proc/net/netstat.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counters {
     /// `TCPTimeWaitOverflow`.
     pub time_wait_overflow: Option<u64>,
@@ -82,7 +87,7 @@ pub struct Counters {
 }
 
 /// Change of a number over time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trend {
     pub delta: i64,
     /// More than 0.
@@ -104,14 +109,14 @@ impl Trend {
 }
 
 /// A number now, and how it moved.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Level {
     pub now: u64,
     pub trend: Option<Trend>,
 }
 
 /// Ports of the ephemeral range in use from one source address towards one destination, in all states.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TupleUse {
     pub source: IpAddr,
     pub destination: Endpoint,
@@ -129,7 +134,7 @@ pub struct TupleUse {
 }
 
 /// Ports of the ephemeral range in use by one source address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceUse {
     pub source: IpAddr,
     /// Client sockets with a local port in the range.
@@ -142,7 +147,7 @@ pub struct SourceUse {
     pub unit: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeWait {
     /// Exact; small FIN_WAIT2 sockets not included.
     pub total: u64,
@@ -150,7 +155,7 @@ pub struct TimeWait {
     pub makers: Vec<Maker>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maker {
     pub role: Role,
     /// Client: the remote end. Server: the local end. `None`: all others together.
@@ -167,7 +172,7 @@ impl TimeWait {
 }
 
 /// Accepted connections from one address to one local endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboundPeer {
     pub local: Endpoint,
     pub peer: IpAddr,
@@ -177,7 +182,7 @@ pub struct InboundPeer {
     pub time_wait: u64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CloseWait {
     pub unit: String,
     pub sockets: u64,
@@ -186,7 +191,7 @@ pub struct CloseWait {
     pub trend: Option<Trend>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     pub local: Endpoint,
     pub unit: String,
@@ -198,7 +203,7 @@ pub struct Listener {
     pub half_open: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedConnects {
     pub destination: Endpoint,
     pub reason: ConnectFailure,
@@ -209,7 +214,7 @@ pub struct FailedConnects {
 }
 
 /// Handshakes of one role that ended in the window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandshakeTail {
     pub role: Role,
     pub measured: u64,
@@ -218,7 +223,7 @@ pub struct HandshakeTail {
     pub steps: [u64; 3],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
     /// Network namespaces on this host.
     pub count: u64,

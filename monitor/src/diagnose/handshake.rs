@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, share};
-use super::text::{count, percent, printable, thousands};
+use super::text::{count, percent, thousands, unit_name};
 use super::{Evidence, FailedConnects, HandshakeTail, Listener};
 use crate::aggregate::Histogram;
 use crate::lifecycle::{ConnectFailure, Role};
@@ -56,7 +56,7 @@ pub fn timeouts(e: &Evidence) -> Verdict {
             let opened = failed.opened.map_or(String::new(), |opened| format!(", {} succeeded", thousands(opened)));
             format!(
                 "{} -> {}: {} timed out{opened}",
-                printable(&failed.unit),
+                unit_name(&failed.unit),
                 failed.destination,
                 thousands(failed.count)
             )
@@ -192,7 +192,7 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
     let whose = worst(&over, |listener| {
         format!(
             "{} on {}: {} of {}, {} half-open",
-            printable(&listener.unit),
+            unit_name(&listener.unit),
             listener.local,
             thousands(listener.backlog),
             thousands(listener.limit),

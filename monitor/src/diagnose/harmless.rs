@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{TIME_WAIT_SECONDS, at_least};
-use super::text::{count, percent, printable, thousands};
+use super::text::{count, percent, thousands, unit_name};
 use super::tuples::{CENSUS, NO_CENSUS, NO_POOL, POOL};
 use super::{Evidence, Maker, bound_early, buckets, inbound, outbound, tuples};
 
@@ -43,7 +43,7 @@ pub fn harmless(e: &Evidence) -> Verdict {
         title: format!("{} in TIME_WAIT: normal, nothing to do", count(time_wait, "socket")),
         whose: worst(&makers, |maker| {
             let endpoint = maker.endpoint.map_or("other".to_owned(), |endpoint| endpoint.to_string());
-            format!("{} ({}, {endpoint}): {}", printable(&maker.unit), maker.role.label(), thousands(maker.sockets))
+            format!("{} ({}, {endpoint}): {}", unit_name(&maker.unit), maker.role.label(), thousands(maker.sockets))
         }),
         why: format!(
             "Each closed connection waits {TIME_WAIT_SECONDS} s on the side that closed first, so that a late packet cannot \

@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{DEFAULT_PORTS, TIME_WAIT_SECONDS, at_least, share};
-use super::text::{count, percent, printable, thousands};
+use super::text::{count, percent, thousands, unit_name};
 use super::tuples::{CENSUS, KNEE_SHARE, NO_CENSUS};
 use super::{Evidence, InboundPeer};
 use crate::lifecycle::Role;
@@ -36,13 +36,13 @@ pub fn server_closes_first(e: &Evidence) -> Verdict {
         severity: Severity::Warning,
         title: format!(
             "{} on {local} closes first: {} in TIME_WAIT from few addresses",
-            printable(&first.unit),
+            unit_name(&first.unit),
             thousands(first.sockets)
         ),
         whose: worst(&services, |(maker, local, peers, sum)| {
             format!(
                 "{} (server) on {local}: {} from {} of {} in TIME_WAIT",
-                printable(&maker.unit),
+                unit_name(&maker.unit),
                 thousands(*sum),
                 count_addresses(*peers),
                 thousands(maker.sockets)
@@ -116,7 +116,7 @@ pub fn one_client_near_its_range(e: &Evidence) -> Verdict {
                 "{} -> {} ({}): {}, {} in TIME_WAIT",
                 peer.peer,
                 peer.local,
-                printable(&peer.unit),
+                unit_name(&peer.unit),
                 count(peer.sockets, "socket"),
                 thousands(peer.time_wait)
             )

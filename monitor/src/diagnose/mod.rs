@@ -10,7 +10,7 @@ mod evidence;
 mod fin_wait2;
 mod finding;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod folklore;
 pub mod formulas;
 mod handshake;

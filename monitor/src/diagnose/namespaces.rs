@@ -17,7 +17,10 @@ pub fn others_exist(e: &Evidence) -> Verdict {
     Ok(Some(Finding {
         id: "NS-001",
         severity: Severity::Info,
-        title: format!("{} with traffic of their own are not in these numbers", count(namespaces.count - 1, "other namespace")),
+        title: format!(
+            "there is traffic outside these numbers, in {}",
+            count(namespaces.count - 1, "other network namespace")
+        ),
         whose: vec![format!("{} network namespaces on this host, one is watched", thousands(namespaces.count))],
         why: "A container counts its own sockets and has its own port range and limits. These numbers are of one namespace, \
               so they differ from what a container shows."

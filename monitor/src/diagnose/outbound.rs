@@ -3,7 +3,7 @@
 use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{TIME_WAIT_SECONDS, at_least, knee_connects_per_second, share};
 use super::harmless::NOTICEABLE_SHARE;
-use super::text::{count, percent, printable, thousands};
+use super::text::{count, percent, thousands, unit_name};
 use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL};
 use super::{Evidence, Maker};
 use crate::lifecycle::Role;
@@ -32,14 +32,20 @@ pub fn no_pool(e: &Evidence) -> Verdict {
     let Some((first, endpoint)) = over.first().and_then(|maker| Some((*maker, maker.endpoint?))) else {
         return Ok(None);
     };
-    let rate = first.sockets as f64 / TIME_WAIT_SECONDS;
+    let towards = e.tuples.iter().flatten().filter(|tuple| tuple.destination == endpoint);
+    let opened = towards.filter_map(|tuple| tuple.opens_per_second).reduce(|sum, rate| sum + rate);
+    // Where openings were watched they count; the sockets tell the rate only after a minute of it.
+    let (rate, source) = match opened {
+        Some(rate) => (rate, "tracked transitions"),
+        None => (first.sockets as f64 / TIME_WAIT_SECONDS, "computed: TIME_WAIT sockets / 60 s"),
+    };
     Ok(Some(Finding {
         id: "TW-008",
         severity: Severity::Warning,
-        title: format!("{} opens a new connection to {endpoint} {rate:.0} times a second", printable(&first.unit)),
+        title: format!("{} opens a new connection to {endpoint} {rate:.0} times a second", unit_name(&first.unit)),
         whose: worst(&over, |maker| {
             let endpoint = maker.endpoint.map_or("other".to_owned(), |endpoint| endpoint.to_string());
-            format!("{} (client) -> {endpoint}: {} in TIME_WAIT", printable(&maker.unit), thousands(maker.sockets))
+            format!("{} (client) -> {endpoint}: {} in TIME_WAIT", unit_name(&maker.unit), thousands(maker.sockets))
         }),
         why: "One unit makes most of the outbound TIME_WAIT, all to one endpoint: it connects and closes for each request \
               instead of keeping connections in a pool."
@@ -53,10 +59,10 @@ pub fn no_pool(e: &Evidence) -> Verdict {
                 source: CENSUS,
             },
             Measured {
-                name: "closes by this side",
+                name: "new connections",
                 value: rate.into(),
                 unit: "1/s",
-                source: "computed: TIME_WAIT sockets / 60 s",
+                source,
             },
         ],
         threshold: Threshold {
@@ -70,7 +76,7 @@ pub fn no_pool(e: &Evidence) -> Verdict {
             ),
         },
         fixes: vec![
-            format!("give {} a connection pool", printable(&first.unit)),
+            format!("give {} a connection pool", unit_name(&first.unit)),
             "or keep-alive: 10 requests a connection make a tenth of the connections".into(),
             "net.ipv4.tcp_tw_reuse=1, if TCP timestamps are on at both ends".into(),
         ],

@@ -16,13 +16,18 @@ const WIDTH: usize = 96;
 const SCREEN: usize = 24;
 const LABEL: usize = 11;
 
-/// Lines end in `\n`. In order: one line. One finding: its details. Several: a summary of one screen, then the details.
+/// Lines end in `\n`. In order: one line. One finding: a heading and its details. Several: a summary of one screen, then the details.
 pub fn text(diagnosis: &Diagnosis) -> String {
     let mut lines = vec![];
     match diagnosis.findings.as_slice() {
         [] => lines.push(in_order(diagnosis)),
-        [finding] => lines.extend(details(finding)),
+        [finding] => {
+            lines.push(heading(diagnosis));
+            lines.push(String::new());
+            lines.extend(details(finding));
+        }
         findings => {
+            lines.push(heading(diagnosis));
             lines.extend(summary(findings));
             for finding in findings {
                 lines.push(String::new());
@@ -76,14 +81,23 @@ fn in_order(diagnosis: &Diagnosis) -> String {
     format!("{verdict}: {}", parts.join(", "))
 }
 
-fn summary(findings: &[Finding]) -> Vec<String> {
-    let mut lines = vec![];
+/// How many of which kind, and over what time: a failure may be over by now.
+fn heading(diagnosis: &Diagnosis) -> String {
+    let findings = &diagnosis.findings;
     let counts = [Severity::Critical, Severity::Warning, Severity::Info].map(|severity| {
         let number = findings.iter().filter(|finding| finding.severity == severity).count();
         (number > 0).then(|| format!("{number} {}", severity.label()))
     });
     let counts: Vec<String> = counts.into_iter().flatten().collect();
-    lines.push(format!("{} findings: {}", findings.len(), counts.join(", ")));
+    let over = match diagnosis.facts.window_seconds {
+        Some(window) => format!("over the last {}", duration(window)),
+        None => "at one moment".into(),
+    };
+    format!("{} {over}: {}", count(findings.len() as u64, "finding"), counts.join(", "))
+}
+
+fn summary(findings: &[Finding]) -> Vec<String> {
+    let mut lines = vec![];
     // The more there are, the less is said of each, so that all fit on one screen.
     let (whose, first_fix) = (findings.len() <= 11, findings.len() <= 7);
     for finding in findings {

@@ -1,7 +1,7 @@
 //! The text of one sysctl file to its settings: pure. Syntax: sysctl.d(5) and sysctl.conf(5).
 
 /// One assignment in one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Setting {
     pub path: String,
     /// From 1.
@@ -12,7 +12,7 @@ pub struct Setting {
 }
 
 /// What all files together say, in the order in which they are applied: of the same key the last wins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SysctlFiles {
     pub settings: Vec<Setting>,
     /// Path and reason of what could not be read.

@@ -64,6 +64,16 @@ pub fn printable(name: &str) -> String {
     text
 }
 
+/// A unit in a sentence: `root` is the root cgroup in the metrics, and would read like the user here.
+pub fn unit_name(unit: &str) -> String {
+    match unit {
+        "root" => "the root cgroup".into(),
+        "unknown" => "an unknown unit".into(),
+        "other" => "other units".into(),
+        unit => printable(unit),
+    }
+}
+
 fn escape(c: char) -> Vec<char> {
     match c {
         '"' | '\\' => vec!['\\', c],

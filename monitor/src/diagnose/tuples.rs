@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, seconds_to_exhaustion, share, steady_time_wait, tuples_needed};
-use super::text::{count, duration, percent, printable, thousands};
+use super::text::{count, duration, percent, thousands, unit_name};
 use super::{Evidence, TupleUse};
 use crate::event::Endpoint;
 use crate::lifecycle::ConnectFailure;
@@ -87,7 +87,7 @@ pub fn exhausted(e: &Evidence) -> Verdict {
         .copied()
         .or_else(|| busiest_first(tuples, |tuple| tuple.destination == destination).first().copied());
     let mut whose_lines = worst(&no_port, |failed| {
-        format!("{} -> {}: {} failed", printable(&failed.unit), failed.destination, count(failed.count, "connect"))
+        format!("{} -> {}: {} failed", unit_name(&failed.unit), failed.destination, count(failed.count, "connect"))
     });
     whose_lines.extend(worst(&over, |tuple| whose(tuple, ports)));
     let mut numbers = vec![];
@@ -120,9 +120,15 @@ pub fn exhausted(e: &Evidence) -> Verdict {
                 percent(EXHAUSTED_SHARE)
             ),
         },
-        fixes: match busiest {
-            Some(tuple) => fixes(tuple, ports),
-            None => general_fixes(),
+        fixes: {
+            let lasting = busiest.map_or_else(general_fixes, |tuple| fixes(tuple, ports));
+            match first_aid(e) {
+                Some(aid) => {
+                    let others = lasting.into_iter().filter(|fix| !fix.contains("tcp_tw_reuse"));
+                    [aid].into_iter().chain(others).collect()
+                }
+                None => lasting,
+            }
         },
         not_helpful: not_helpful(),
         verify: verify(destination, EXHAUSTED_SHARE),
@@ -138,7 +144,7 @@ fn busiest_first(tuples: &[TupleUse], keep: impl Fn(&TupleUse) -> bool) -> Vec<&
 fn whose(tuple: &TupleUse, ports: u64) -> String {
     format!(
         "{} ({}) {} -> {}: {} ({}), {} in TIME_WAIT",
-        printable(&tuple.unit),
+        unit_name(&tuple.unit),
         tuple.role.label(),
         tuple.source,
         tuple.destination,
@@ -213,11 +219,23 @@ fn general_fixes() -> Vec<String> {
     ]
 }
 
+/// What frees ports within a second, before anything is built anew: where it is not in force yet and can be.
+fn first_aid(e: &Evidence) -> Option<String> {
+    match (e.sysctls.tcp_tw_reuse, e.sysctls.tcp_timestamps) {
+        (Some(0 | 2), Some(1..)) => Some(
+            "at once: sysctl -w net.ipv4.tcp_tw_reuse=1; connect() then takes over ports after 1 s, if the other end \
+             uses TCP timestamps too"
+                .into(),
+        ),
+        _ => None,
+    }
+}
+
 fn fixes(tuple: &TupleUse, ports: u64) -> Vec<String> {
     let mut fixes = general_fixes();
     if tuple.unit != "unknown" {
         fixes[0] =
-            format!("keep connections open in {}: HTTP keep-alive, or a connection pool", printable(&tuple.unit));
+            format!("keep connections open in {}: HTTP keep-alive, or a connection pool", unit_name(&tuple.unit));
     }
     if let (Some(rate), Some(needed)) =
         (tuple.opens_per_second, tuple.opens_per_second.and_then(|rate| tuples_needed(rate, ports)))

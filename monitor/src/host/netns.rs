@@ -1,7 +1,8 @@
 //! Network namespaces by inode number, the name that events carry (`net->ns.inum`).
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::event::NetnsId;
 
@@ -17,6 +18,22 @@ pub fn read_own_netns() -> std::io::Result<NetnsId> {
     read_netns(Path::new("/proc/self/ns/net"))
 }
 
+/// How many network namespaces can be seen: those of running processes and those that iproute2 keeps by name. Processes
+/// that may not be looked at are left out, so it is a lower bound.
+pub fn count_netns() -> u64 {
+    let processes = read_directory("/proc").map(|path| path.join("ns/net"));
+    let found: BTreeSet<u32> = processes
+        .chain(read_directory("/run/netns"))
+        .filter_map(|path| read_netns(&path).ok())
+        .map(|id| id.0)
+        .collect();
+    found.len() as u64
+}
+
+fn read_directory(path: &str) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(path).into_iter().flatten().filter_map(|entry| entry.ok().map(|entry| entry.path()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,6 +42,11 @@ mod tests {
     fn the_number_is_the_one_in_the_link() {
         let link = std::fs::read_link("/proc/self/ns/net").unwrap();
         assert_eq!(link.to_str().unwrap(), format!("net:[{}]", read_own_netns().unwrap().0));
+    }
+
+    #[test]
+    fn our_own_namespace_is_counted() {
+        assert!(count_netns() >= 1);
     }
 
     #[test]

@@ -8,11 +8,14 @@ use std::path::PathBuf;
 use aya::maps::{PerCpuArray, RingBuf};
 use aya::programs::{Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
+use aya_log::EbpfLogger;
 use synfin_ebpf::abi::{Counters, names};
 
 use super::attach::{self, Attempt, POINTS, Way};
+use super::log::ProbeLog;
 use super::{BtfError, CounterReader, NoProbes, OffsetError, RingReader, Types, btf, object, resolve_offsets, sys};
 use crate::aggregate::ProbeStatus;
+use crate::host::{KernelRelease, read_release};
 
 /// How to load.
 #[derive(Clone, Debug)]
@@ -60,10 +63,20 @@ pub enum LoadError {
 
 /// The loaded and attached probes. Dropping it detaches them.
 pub struct Probes {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     attempts: Vec<Attempt>,
     attached: Vec<Attached>,
     census_link: Option<OwnedFd>,
+    log: Option<EbpfLogger<ProbeLog>>,
+}
+
+/// Nested runs that the kernel's recursion guard skipped; 0 on kernels that do not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Of the first program of the state tracepoint, see [`super::Missed`].
+    pub state_changes: u64,
+    /// Of the other probes: each is a lost record.
+    pub others: u64,
 }
 
 /// An attached probe with its programs.
@@ -73,8 +86,8 @@ struct Attached {
     programs: &'static [&'static str],
 }
 
-/// Loads and attaches all that this kernel allows. The first result holds the probes, the second reads their records.
-pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader), LoadError> {
+/// Loads the object, made for this kernel, without attaching anything.
+pub(super) fn load_object(options: &LoadOptions) -> Result<(Ebpf, Btf), LoadError> {
     let path = &options.btf;
     let data = std::fs::read(path).map_err(|source| LoadError::BtfUnreadable { path: path.clone(), source })?;
     let types = Types::parse(&data).map_err(|source| LoadError::BtfInvalid { path: path.clone(), source })?;
@@ -83,23 +96,31 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
 
     let wake = WakeUps::for_ring(options.ring_bytes);
     let (netns, hz) = (options.netns.unwrap_or(0), timer_hz());
-    let mut ebpf = EbpfLoader::new()
+    let backup = u32::from(skips_nested_runs());
+    let ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .override_global(names::OFFSETS, &offsets, true)
         .override_global(names::NETNS, &netns, true)
         .override_global(names::WAKE_MASK, &wake.mask, true)
         .override_global(names::WAKE_BYTES, &wake.bytes, true)
         .override_global(names::HZ, &hz, true)
+        .override_global(names::BACKUP, &backup, true)
         .map_max_entries(names::EVENTS, options.ring_bytes)
         .load(object::probes()?)
         .map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
+    Ok((ebpf, btf))
+}
 
+/// Loads and attaches all that this kernel allows. The first result holds the probes, the second reads their records.
+pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader), LoadError> {
+    let (mut ebpf, btf) = load_object(options)?;
     let ring: RingBuf<_> = take(&mut ebpf, names::EVENTS)?;
     let ring = RingReader::new(ring, options.ring_bytes as usize)
         .map_err(|error| LoadError::Map { name: names::EVENTS, reason: error.to_string() })?;
     let counters: PerCpuArray<_, Counters> = take(&mut ebpf, names::COUNTERS)?;
 
-    let mut probes = Probes { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None };
+    let mut probes = Probes::new(ebpf);
+    probes.log = ProbeLog::of(&mut probes.ebpf);
     probes.attach_census(&btf);
     for point in &POINTS {
         let (programs, attempts) = attach::attach(&mut probes.ebpf, &btf, point, options.only);
@@ -111,7 +132,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
         }
         probes.attempts.extend(attempts);
     }
-    drop((btf, data));
+    drop(btf);
     return_memory();
     Ok((probes, ring, CounterReader::new(counters)))
 }
@@ -142,7 +163,11 @@ fn reasons(attempts: &[Attempt]) -> String {
 }
 
 impl Probes {
-    fn attach_census(&mut self, btf: &Btf) {
+    pub(super) fn new(ebpf: Ebpf) -> Self {
+        Self { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None, log: None }
+    }
+
+    pub(super) fn attach_census(&mut self, btf: &Btf) {
         let result = (|| {
             let program = self.ebpf.program_mut(names::CENSUS).ok_or("the object has no census program")?;
             let program: &mut Iter =
@@ -188,14 +213,13 @@ impl Probes {
         }
     }
 
-    /// The kernel's figures of all programs of a probe together. Of two that share the work, only the first one's missed
-    /// runs are missed events: what interrupts either is a softirq, and its events are left to the first.
+    /// Runs and nanoseconds of all programs of a probe together; the runs that the kernel skipped are the first one's.
     fn figures(&self, attached: &Attached) -> sys::ProgramFigures {
         let mut sum = sys::ProgramFigures::default();
         for (place, name) in attached.programs.iter().enumerate() {
             let Some(Ok(figures)) = self.ebpf.program(name).map(figures) else { continue };
             if place == 0 {
-                sum.recursion_misses += figures.recursion_misses;
+                sum.recursion_misses = figures.recursion_misses;
             }
             sum.run_count += figures.run_count;
             sum.run_time_ns += figures.run_time_ns;
@@ -203,32 +227,46 @@ impl Probes {
         sum
     }
 
-    /// Attached or not, and the kernel's figures of each, plus the nested runs that it skipped on all probes together.
-    pub fn status(&self) -> (Vec<ProbeStatus>, u64) {
-        let mut missed = 0;
+    /// Attached or not, and the kernel's figures of each.
+    pub fn status(&self) -> Vec<ProbeStatus> {
         let statistics = statistics_enabled();
         let status = self.attempts.iter().map(|attempt| {
-            let figures = self
-                .attached
-                .iter()
-                .find(|attached| attached.probe == attempt.probe && attached.kind == attempt.kind)
-                .map(|attached| self.figures(attached))
-                .unwrap_or_default();
-            missed += figures.recursion_misses;
+            let attached = attempt.result == Some(Ok(()));
+            let this = |attached: &&Attached| attached.probe == attempt.probe && attached.kind == attempt.kind;
+            let figures = self.attached.iter().find(this).filter(|_| statistics).map(|attached| self.figures(attached));
             ProbeStatus {
                 probe: attempt.probe,
                 kind: attempt.kind,
-                attached: attempt.result == Some(Ok(())),
-                runs: (statistics && attempt.result == Some(Ok(())))
-                    .then_some((figures.run_count, figures.run_time_ns)),
+                attached,
+                runs: figures.map(|figures| (figures.run_count, figures.run_time_ns)),
             }
         });
-        (status.collect(), missed)
+        status.collect()
     }
 
-    /// Takes the object out, to read its log.
-    pub fn object_mut(&mut self) -> &mut Ebpf {
+    /// Nested runs that the kernel skipped so far.
+    pub fn skipped(&self) -> Skipped {
+        let mut skipped = Skipped::default();
+        for attached in &self.attached {
+            let misses = self.figures(attached).recursion_misses;
+            match attached.probe {
+                "inet_sock_set_state" => skipped.state_changes += misses,
+                _ => skipped.others += misses,
+            }
+        }
+        skipped
+    }
+
+    /// The object, to attach its programs in other ways.
+    pub(super) fn object_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
+    }
+
+    /// Passes on what the probes had to say: rare, and only about what should not happen.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 }
 
@@ -271,6 +309,13 @@ impl WakeUps {
         let every = (ring_bytes / 16 / largest).clamp(1, 256);
         Self { mask: (every + 1).next_power_of_two() / 2 - 1, bytes: ring_bytes / 8 }
     }
+}
+
+/// Whether the kernel never runs a program of a raw tracepoint inside itself: so since Linux 6.1. Before, the two programs
+/// of the state tracepoint must not stand in for each other, or events would count twice.
+fn skips_nested_runs() -> bool {
+    let release = read_release().ok().and_then(|release| KernelRelease::parse(&release));
+    release.is_some_and(|release| release >= KernelRelease::new(6, 1, 0))
 }
 
 /// Timer ticks a second: the coarse clocks advance once a tick (include/linux/jiffies.h, TICK_NSEC).

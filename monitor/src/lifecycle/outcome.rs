@@ -6,8 +6,8 @@ use crate::event::{CgroupId, KernelTime, NetnsId, Owner, SocketId, TcpState, Tup
 macro_rules! labelled {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $label:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $label)] $variant,)* }
         impl $name {
             pub const ALL: [Self; Self::COUNT] = [$(Self::$variant,)*];
             pub const COUNT: usize = [$($label,)*].len();

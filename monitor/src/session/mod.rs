@@ -1,6 +1,7 @@
 //! A live watch: the probes and the core that follows them, driven by one thread. Knows no network server and no runtime.
 
 pub mod clock;
+mod evidence;
 pub mod foreground;
 mod schedule;
 mod waker;
@@ -14,7 +15,7 @@ use crate::config::EndpointDetail;
 use crate::core::{Core, CoreOptions, Gauges, OWNERS_DEFAULT, Observer};
 use crate::host::CgroupNames;
 use crate::input::{Input, Walk};
-use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Probes, RingReader};
+use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, RingReader, Skipped};
 
 pub use schedule::Schedule;
 pub use waker::Waker;
@@ -61,7 +62,10 @@ pub struct Session {
     /// The texts that the core was given last.
     ports: Option<(String, String)>,
     waker: Waker,
-    probe_missed: u64,
+    skipped: Skipped,
+    missed: Missed,
+    /// All network namespaces are watched.
+    watches_all: bool,
     started_unix_seconds: f64,
     tap: Option<Tap>,
 }
@@ -85,7 +89,7 @@ impl Session {
             owners: OWNERS_DEFAULT,
             synack_probe: probes.sees_synack_retransmits(),
         });
-        Ok(Self {
+        let mut session = Self {
             probes,
             ring,
             counters,
@@ -97,10 +101,14 @@ impl Session {
             host_read_at: None,
             ports: None,
             waker,
-            probe_missed: 0,
+            skipped: Skipped::default(),
+            missed: Missed::default(),
+            watches_all: options.load.netns.is_none(),
             started_unix_seconds: clock::unix_now(),
             tap,
-        })
+        };
+        session.read_totals(&mut ());
+        Ok(session)
     }
 
     pub fn probes(&self) -> &Probes {
@@ -134,6 +142,7 @@ impl Session {
             self.host_read_at = Some(now);
             self.read_host(observer);
             self.name_new_cgroups(now);
+            self.probes.flush_log();
         }
         if let Some(result) = self.walk.as_ref().and_then(WalkUnderWay::poll) {
             self.walk = None;
@@ -178,12 +187,15 @@ impl Session {
     }
 
     fn read_totals(&mut self, observer: &mut impl Observer) {
-        let (_, missed) = self.probes.status();
-        // A detached program says nothing any more; its last figure stays.
-        self.probe_missed = self.probe_missed.max(missed);
-        let probe_missed = self.probe_missed;
+        // A detached program says nothing any more; its last figures stay.
+        let skipped = self.probes.skipped();
+        self.skipped.state_changes = self.skipped.state_changes.max(skipped.state_changes);
+        self.skipped.others = self.skipped.others.max(skipped.others);
         match self.counters.read() {
-            Ok(counters) => self.feed(&Input::Totals { counters: &counters, probe_missed }, observer),
+            Ok(counters) => {
+                let probe_missed = self.missed.update(self.skipped.state_changes, &counters) + self.skipped.others;
+                self.feed(&Input::Totals { counters: &counters, probe_missed }, observer);
+            }
             Err(error) => tracing::warn!("cannot read the kernel side's totals: {error}; the last ones stay"),
         }
     }
@@ -260,7 +272,7 @@ impl Session {
     pub fn snapshot(&mut self, observer: &mut impl Observer) -> Snapshot {
         self.drain_all(observer);
         self.read_host(observer);
-        let (probes, _) = self.probes.status();
+        let probes = self.probes.status();
         let now = Instant::now();
         let cgroups = &mut self.cgroups;
         self.core.snapshot(

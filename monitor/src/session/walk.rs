@@ -74,6 +74,10 @@ pub fn read_host_figures() -> HostFigures {
     let sockstat = read_sockstat(process).unwrap_or_default();
     let snmp = read_snmp(process).unwrap_or_default();
     let sysctl = |key| read_sysctl(Path::new(SYSCTLS), key)?.parse().ok();
+    // Negative in a namespace that shares the table of the host (ip-sysctl.rst).
+    let ehash_entries = read_sysctl(Path::new(SYSCTLS), "net.ipv4.tcp_ehash_entries")
+        .and_then(|text| text.parse::<i64>().ok())
+        .map(i64::unsigned_abs);
     HostFigures {
         time_wait: sockstat.tw,
         orphans: sockstat.orphan,
@@ -85,7 +89,7 @@ pub fn read_host_figures() -> HostFigures {
         abort_on_close: snmp.tcp_ext("TCPAbortOnClose"),
         abort_on_data: snmp.tcp_ext("TCPAbortOnData"),
         tcp_max_tw_buckets: sysctl("net.ipv4.tcp_max_tw_buckets"),
-        tcp_ehash_entries: sysctl("net.ipv4.tcp_ehash_entries"),
+        tcp_ehash_entries: ehash_entries,
         tcp_tw_reuse: sysctl("net.ipv4.tcp_tw_reuse"),
         tcp_timestamps: sysctl("net.ipv4.tcp_timestamps"),
         tcp_fin_timeout: sysctl("net.ipv4.tcp_fin_timeout"),

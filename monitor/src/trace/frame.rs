@@ -108,16 +108,20 @@ fn take(from: &mut &[u8]) -> Option<u64> {
 }
 
 fn put_counters(out: &mut Vec<u8>, counters: &Counters) {
-    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups } = counters;
-    for value in transitions.iter().chain([records, ring_full, other_protocol, other_netns, odd_state, wakeups]) {
+    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs, running: _ } =
+        counters;
+    for value in transitions.iter().chain([records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs]) {
         put(out, *value);
     }
 }
 
 fn take_counters(from: &mut &[u8]) -> Option<Counters> {
     let mut counters = Counters::ZERO;
-    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups } = &mut counters;
-    for value in transitions.iter_mut().chain([records, ring_full, other_protocol, other_netns, odd_state, wakeups]) {
+    let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs, running: _ } =
+        &mut counters;
+    for value in
+        transitions.iter_mut().chain([records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs])
+    {
         *value = take(from)?;
     }
     Some(counters)

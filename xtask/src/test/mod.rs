@@ -1,6 +1,6 @@
 //! `cargo xtask test`: sets up, builds, gets the tools that tests compare with, runs every test.
 
-mod peers;
+pub mod peers;
 pub mod runner;
 
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use crate::system;
 use runner::Privilege;
 
 /// The release daemon, for tests that start it.
-const DAEMON_VARIABLE: &str = "SYNFIN_BIN";
+pub const DAEMON_VARIABLE: &str = "SYNFIN_BIN";
 
 /// Set up what is missing, build both halves and run every test; the kernel's as root, one at a time.
 ///
@@ -33,7 +33,7 @@ pub struct Args {
 /// The build failed, or a tool is missing and cannot be installed.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let built = build::build(true)?;
-    peers::obtain()?;
+    peers::obtain(&peers::ALL)?;
     let privilege = privilege()?;
     announce(privilege);
     let mut command = cargo_test(&built, privilege, &args.cargo)?;
@@ -45,7 +45,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn privilege() -> Result<Privilege> {
+/// How tests and benches become root here.
+///
+/// # Errors
+/// As [`system::is_root`].
+pub fn privilege() -> Result<Privilege> {
     Ok(match (system::is_root()?, system::find_program("sudo")) {
         (true, _) => Privilege::Root,
         (false, Some(_)) => Privilege::Sudo,
@@ -69,9 +73,7 @@ fn cargo_test(built: &Built, privilege: Privilege, args: &[OsString]) -> Result<
     command.env(runner::PRIVILEGE_VARIABLE, privilege.as_str());
     command.env("PATH", system::path_with(peers::folder())?);
     // One cargo runs all tests, so that its closing lines are those of all tests; the runner knows the kernel's.
-    let this = std::env::current_exe().context("cannot learn the path of xtask itself")?;
-    let runner = format!("target.'cfg(all())'.runner=[{:?}, {:?}]", this.display().to_string(), runner::VERB);
-    command.args(["test", "--no-fail-fast", "--config", &runner]);
+    command.args(["test", "--no-fail-fast", "--config", &runner::configuration()?]);
     if args.is_empty() {
         command.arg("--workspace");
     }

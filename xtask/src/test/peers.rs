@@ -33,20 +33,24 @@ const PROMTOOL_PACKAGE: &str = "prometheus";
 /// 60 MB over a slow line.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// Gets what is missing.
+/// All that tests need.
+pub const ALL: [&str; 9] = ["ss", "ip", "iptables", "nft", "tcpdump", "bpftrace", "bpftool", "tcplife", PROMTOOL];
+
+/// Gets what is missing of the programs named.
 ///
 /// # Errors
 /// A package cannot be installed; on a system without apt, the programs that are missing.
-pub fn obtain() -> Result<()> {
-    let missing = missing(|program| find_program(program).is_some());
-    let promtool = find_program(PROMTOOL).is_none() && !folder().join(PROMTOOL).exists();
+pub fn obtain(programs: &[&str]) -> Result<()> {
+    let missing = missing(|program| !programs.contains(&program) || find_program(program).is_some());
+    let promtool =
+        programs.contains(&PROMTOOL) && find_program(PROMTOOL).is_none() && !folder().join(PROMTOOL).exists();
     if !apt::is_present() {
         let programs = missing.iter().map(|peer| peer.program).chain(promtool.then_some(PROMTOOL));
         let programs: Vec<_> = programs.collect();
         if programs.is_empty() {
             return Ok(());
         }
-        bail!("tests need these programs on PATH, install them and run this again: {}", programs.join(", "));
+        bail!("these programs are needed on PATH; install them and run this again: {}", programs.join(", "));
     }
     if !missing.is_empty() {
         let packages = choose(&missing)?;
@@ -134,6 +138,12 @@ mod tests {
         check("bpftool", &["linux-tools-common"], Some("linux-tools-common"));
         check("bpftool", &["iproute2"], None);
         check("tcplife", &["libbpf-tools"], Some("libbpf-tools"));
+    }
+
+    #[test]
+    fn all_names_every_peer() {
+        let named: Vec<&str> = PEERS.iter().map(|peer| peer.program).chain([PROMTOOL]).collect();
+        assert_eq!(ALL.to_vec(), named);
     }
 
     #[test]

@@ -52,6 +52,15 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
+/// The setting by which cargo runs every binary through here.
+///
+/// # Errors
+/// The path of xtask itself cannot be learnt.
+pub fn configuration() -> Result<String> {
+    let this = env::current_exe().context("cannot learn the path of xtask itself")?;
+    Ok(format!("target.'cfg(all())'.runner=[{:?}, {VERB:?}]", this.display().to_string()))
+}
+
 /// How one test binary is run.
 #[derive(Debug, PartialEq, Eq)]
 enum Manner {

@@ -35,7 +35,7 @@ ip link set lo up
 /// # Errors
 /// A tool is missing, or the disk is full.
 pub fn make(kernel: &Unpacked, tests: &[PathBuf], arguments: &[String]) -> Result<PathBuf> {
-    let root = kernel.tree.with_extension("root");
+    let root = kernel.beside("root");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
     }
@@ -63,13 +63,13 @@ pub fn make(kernel: &Unpacked, tests: &[PathBuf], arguments: &[String]) -> Resul
     script.push_str("poweroff -f\n");
     fs::write(root.join("init"), script)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
-    pack(&root)
+    pack(&root, kernel.beside("cpio"))
 }
 
 /// Puts a module, decompressed, into `folder`; false if the kernel has it built in or not at all.
 fn add_module(kernel: &Unpacked, name: &str, folder: &Path) -> Result<bool> {
     let plain = format!("{name}.ko");
-    let Some(path) = find(&kernel.modules(), &|file| file == plain || file == format!("{plain}.xz"))? else {
+    let Some(path) = find(&kernel.modules, &|file| file == plain || file == format!("{plain}.xz"))? else {
         return Ok(false);
     };
     let to = folder.join(&plain);
@@ -99,8 +99,7 @@ fn find(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>>
 }
 
 /// The tree as a cpio archive of the kind that kernels unpack.
-fn pack(root: &Path) -> Result<PathBuf> {
-    let image = root.with_extension("cpio");
+fn pack(root: &Path, image: PathBuf) -> Result<PathBuf> {
     let archive = File::create(&image).with_context(|| format!("cannot write {}", image.display()))?;
     let mut command = environment::clean("sh");
     command.args(["-c", "find . | cpio --create --format=newc --owner=0:0 --quiet"]).current_dir(root).stdout(archive);

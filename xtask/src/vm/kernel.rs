@@ -34,25 +34,40 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 pub struct Unpacked {
     /// As `uname -r` says it.
     pub release: String,
-    /// The package's tree: `boot`, `lib/modules`.
-    pub tree: PathBuf,
+    /// Where its modules lie, in folders.
+    pub modules: PathBuf,
+    /// The package's tree.
+    tree: PathBuf,
 }
 
 impl Unpacked {
     fn read(tree: PathBuf) -> Result<Self> {
-        let modules = tree.join("lib/modules");
+        // Since Debian 13 packages name the folder by its place behind the link `/lib`.
+        let modules = ["lib/modules", "usr/lib/modules"].map(|folder| tree.join(folder));
+        let modules = modules.into_iter().find(|folder| folder.exists());
+        let modules = modules.with_context(|| format!("{} has no modules; again with --refresh", tree.display()))?;
         let mut entries = fs::read_dir(&modules).with_context(|| format!("cannot read {}", modules.display()))?;
         let entry = entries.next().with_context(|| format!("{} is empty", modules.display()))??;
-        Ok(Self { release: entry.file_name().to_string_lossy().into_owned(), tree })
+        let release = entry.file_name().to_string_lossy().into_owned();
+        Ok(Self { release, modules: entry.path().join("kernel"), tree })
+    }
+
+    /// A path of this kernel's own beside its tree.
+    pub fn beside(&self, suffix: &str) -> PathBuf {
+        beside(&self.tree, suffix)
     }
 
     pub fn vmlinuz(&self) -> PathBuf {
         self.tree.join(format!("boot/vmlinuz-{}", self.release))
     }
+}
 
-    pub fn modules(&self) -> PathBuf {
-        self.tree.join("lib/modules").join(&self.release).join("kernel")
-    }
+/// `6.1` and a suffix give `6.1.suffix`: to `Path::with_extension` the 1 would be an extension, and 6.1 and 6.12 the same.
+fn beside(tree: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(tree);
+    path.push(".");
+    path.push(suffix);
+    path.into()
 }
 
 impl Kernel {
@@ -87,7 +102,7 @@ impl Kernel {
         let image = first_dependency(&shown).with_context(|| format!("{PACKAGE} of {} names no image", self.suite))?;
         step("image (some 30 MB)", "download", apt("apt-get", &folder).args(["download", image]))?;
         let newest = newest_package(&folder, image)?;
-        let fresh = tree.with_extension("unpacking");
+        let fresh = beside(tree, "unpacking");
         remove(&fresh)?;
         step("unpacking", "unpack", environment::clean("dpkg-deb").arg("-x").args([&newest, &fresh]))?;
         remove(tree)?;
@@ -148,6 +163,13 @@ fn remove(tree: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_beside_a_kernel_is_its_own() {
+        let check = |version: &str, path: &str| assert_eq!(beside(Path::new(version), "root"), Path::new(path));
+        check("vm/6.1", "vm/6.1.root");
+        check("vm/6.12", "vm/6.12.root");
+    }
 
     #[test]
     fn the_image_is_the_first_dependency() {

@@ -3,10 +3,10 @@
 //! One statically linked test binary with one BPF object inside goes to all kernels: what it proves, it proves of the object
 //! that ships. The processor is emulated (`tcg`): works where a virtual machine cannot start another.
 
+mod binaries;
 mod boot;
 mod image;
 mod kernel;
-mod tests;
 
 use std::process::ExitCode;
 
@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         apt::install(&PACKAGES, "installing the emulator (some ten seconds)", "apt-vm")?;
     }
     let object = build::build_object(&setup::set_up()?, build::PROBES)?;
-    let tests = tests::build(&object, &args.tests)?;
+    let tests = binaries::build(&object, &args.tests)?;
     let wanted = |kernel: &&Kernel| args.kernels.is_empty() || args.kernels.iter().any(|it| it == kernel.version);
     let mut all_passed = true;
     for kernel in KERNELS.iter().filter(wanted) {

@@ -1,15 +1,16 @@
 //! The facts behind a preflight, and the reader that gathers them.
 
 use std::io::ErrorKind;
-use std::net::TcpListener;
-use std::os::unix::net::UnixStream;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use aya_obj::btf::{Btf, BtfKind};
 
-use crate::config::{DEFAULT_SOCKET, ListenAddress, NetnsScope, Settings};
+use crate::config::{ListenAddress, NetnsScope, Settings};
 use crate::host::{self, Sysctls};
+use crate::kernel::{self, Attempt};
 use crate::privilege::{self, Held};
+use crate::socket::{Answer, AskError, Question, ask};
 
 /// Everything that [`super::assess()`] judges by.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,12 +132,26 @@ pub fn read_facts(settings: &Settings) -> Facts {
             .web
             .listen_addresses
             .iter()
-            .map(|address| (address.to_string(), probe_port(address, Path::new(DEFAULT_SOCKET))))
+            .map(|address| (address.to_string(), probe_port(address, settings.socket.path.as_deref())))
             .collect(),
         netns: settings.kernel.netns,
         ring_bytes: settings.kernel.ring_bytes.get(),
         trials: Vec::new(),
     }
+}
+
+/// Loads and attaches everything for a moment, every way: only the kernel knows what it accepts. Empty without the
+/// capabilities for it, where each trial would say no more than that. A running daemon is not disturbed.
+pub fn read_trials(facts: &Facts) -> Vec<ProbeTrial> {
+    let allowed = facts.held.as_ref().is_ok_and(|held| privilege::missing(*held, false).is_empty());
+    if !allowed {
+        return Vec::new();
+    }
+    // Before 5.11 maps are counted as locked memory; if that stays too low, the trials say so.
+    let _ = privilege::raise_memlock();
+    let trial =
+        |attempt: Attempt| Some(ProbeTrial { probe: attempt.probe, kind: attempt.kind, result: attempt.result? });
+    kernel::try_all().into_iter().filter_map(trial).collect()
 }
 
 /// The initial user namespace maps all ids onto themselves (user_namespaces(7)).
@@ -158,20 +173,31 @@ fn read_btf() -> BtfFact {
 }
 
 /// Listens for a moment. `local_socket` is where a running daemon would answer.
-fn probe_port(address: &ListenAddress, local_socket: &Path) -> PortState {
+fn probe_port(address: &ListenAddress, local_socket: Option<&Path>) -> PortState {
     let bound = address.candidates().and_then(|candidates| TcpListener::bind(candidates.as_slice()));
     match bound {
         Ok(_) => PortState::Free,
-        Err(error) if error.kind() == ErrorKind::AddrInUse && has_daemon(local_socket) => PortState::Daemon,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            match local_socket.is_some_and(|path| is_daemons(path, address.port)) {
+                true => PortState::Daemon,
+                false => PortState::Refused(error.to_string()),
+            }
+        }
         Err(error) => PortState::Refused(error.to_string()),
     }
 }
 
-fn has_daemon(local_socket: &Path) -> bool {
-    match UnixStream::connect(local_socket) {
-        Ok(_) => true,
-        // It is there, but not for us.
-        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+/// Whether the daemon behind the local socket listens on `port`.
+fn is_daemons(local_socket: &Path, port: u16) -> bool {
+    match ask(local_socket, Question::Status) {
+        Ok(Answer::Status(status)) => status
+            .listen
+            .iter()
+            .any(|address| address.parse::<SocketAddr>().is_ok_and(|address| address.port() == port)),
+        Ok(Answer::Evidence(_) | Answer::Error(_)) => false,
+        // There is one, but it is not for us to ask.
+        Err(AskError::Denied(_)) => true,
+        Err(_) => false,
     }
 }
 
@@ -205,10 +231,28 @@ mod tests {
         let socket = directory.join("s");
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address: ListenAddress = taken.local_addr().unwrap().to_string().parse().unwrap();
-        assert!(matches!(probe_port(&address, &socket), PortState::Refused(_)));
-        let _daemon = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        assert_eq!(probe_port(&address, &socket), PortState::Daemon);
-        assert_eq!(probe_port(&"127.0.0.1:0".parse().unwrap(), &socket), PortState::Free);
+        let probe = |socket| probe_port(&address, Some(socket));
+        assert!(matches!(probe_port(&address, None), PortState::Refused(_)));
+        assert!(matches!(probe(&socket), PortState::Refused(_)), "no daemon");
+        let daemon = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let answer = |listen: SocketAddr| {
+            let reply =
+                format!(r#"{{"version":1,"status":{{"synfin":"1","pid":7,"ready":true,"listen":["{listen}"]}}}}"#);
+            let daemon = daemon.try_clone().unwrap();
+            let served = std::thread::spawn(move || {
+                let (mut stream, _) = daemon.accept().unwrap();
+                std::io::BufRead::read_line(&mut std::io::BufReader::new(&stream), &mut String::new()).unwrap();
+                std::io::Write::write_all(&mut stream, format!("{reply}\n").as_bytes()).unwrap();
+            });
+            let state = probe(&socket);
+            served.join().unwrap();
+            state
+        };
+        let here = taken.local_addr().unwrap();
+        assert_eq!(answer(here), PortState::Daemon);
+        let elsewhere = answer(SocketAddr::new(here.ip(), here.port() ^ 1));
+        assert!(matches!(elsewhere, PortState::Refused(_)), "a daemon on another port: {elsewhere:?}");
+        assert_eq!(probe_port(&"127.0.0.1:0".parse().unwrap(), Some(&socket)), PortState::Free);
         std::fs::remove_dir_all(&directory).unwrap();
     }
 

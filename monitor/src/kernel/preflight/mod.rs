@@ -6,5 +6,5 @@ mod probes;
 mod report;
 
 pub use assess::assess;
-pub use facts::{BtfFact, BtfProbes, Facts, Lockdown, PortState, ProbeTrial, read_facts};
+pub use facts::{BtfFact, BtfProbes, Facts, Lockdown, PortState, ProbeTrial, read_facts, read_trials};
 pub use report::{Item, Report, Verdict};

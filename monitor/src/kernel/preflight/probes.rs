@@ -61,7 +61,10 @@ fn assess_probe(probe: &Probe, facts: &Facts) -> Item {
     let mut refusals = Vec::new();
     for &(kind, loss) in probe.ladder {
         match step(probe, kind, facts) {
-            Ok(tried) => return holds(probe, kind, (tried, is_allowed(facts)), loss, &refusals),
+            Ok(tried) => {
+                let rest = if tried { untaken(probe, kind, facts) } else { String::new() };
+                return holds(probe, kind, (tried, is_allowed(facts)), loss, &refusals, &rest);
+            }
             Err(reason) => refusals.push(format!("{kind}: {reason}")),
         }
     }
@@ -73,7 +76,14 @@ fn assess_probe(probe: &Probe, facts: &Facts) -> Item {
     }
 }
 
-fn holds(probe: &Probe, kind: &str, (tried, allowed): (bool, bool), loss: Option<&str>, refusals: &[String]) -> Item {
+fn holds(
+    probe: &Probe,
+    kind: &str,
+    (tried, allowed): (bool, bool),
+    loss: Option<&str>,
+    refusals: &[String],
+    rest: &str,
+) -> Item {
     let how = match (tried, allowed) {
         (true, _) => "works as",
         (false, true) => "should work as",
@@ -82,11 +92,24 @@ fn holds(probe: &Probe, kind: &str, (tried, allowed): (bool, bool), loss: Option
     let fallback = if refusals.is_empty() { "" } else { " (fallback)" };
     let kind = kind.replace('_', " ");
     match loss {
-        None => Item::ok(probe.id, format!("{how} {kind}{fallback}")),
+        None => Item::ok(probe.id, format!("{how} {kind}{fallback}{rest}")),
         Some(loss) => {
-            let finding = format!("{} {how} {kind}{fallback}: {loss}", probe.probe);
+            let finding = format!("{} {how} {kind}{fallback}{rest}: {loss}", probe.probe);
             Item::degraded(probe.id, finding, format!("refused were {}", refusals.join("; ")))
         }
+    }
+}
+
+/// What stands behind the step that holds: `; behind it raw tracepoint works, tracepoint is refused (reason)`.
+fn untaken(probe: &Probe, taken: &str, facts: &Facts) -> String {
+    let after = probe.ladder.iter().skip_while(|(kind, _)| *kind != taken).skip(1);
+    let said = after.map(|&(kind, _)| match (step(probe, kind, facts), kind.replace('_', " ")) {
+        (Ok(_), kind) => format!("{kind} works"),
+        (Err(reason), kind) => format!("{kind} does not ({reason})"),
+    });
+    match said.collect::<Vec<_>>().join(", ") {
+        said if said.is_empty() => said,
+        said => format!("; behind it {said}"),
     }
 }
 
