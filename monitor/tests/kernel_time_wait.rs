@@ -354,16 +354,21 @@ fn a_hundred_thousand_sockets_are_counted_and_attributed() {
     assert!(took < Duration::from_secs(50), "the machine is too slow: {took:?}, the first have expired");
     // Not before: an idle connection would be closed meanwhile on a slow machine.
     let page = settled(&mut Scraper::connect(&netns));
-    assert_eq!(page.sum("synfin_events_lost_total", &[]), 0.0);
-    let attributed: f64 =
-        (0..5).map(|n| page.sum("synfin_time_wait_sockets", &[&format!("endpoint=\"{}\"", address(500 + n))])).sum();
-    let sum = page.sum("synfin_time_wait_sockets", &[]);
+    let of_ours = |unit: &[&str]| -> f64 {
+        let endpoint = |n| format!("endpoint=\"{}\"", address(500 + n));
+        (0..5).map(|n| page.sum("synfin_time_wait_sockets", &[&[endpoint(n).as_str()], unit].concat())).sum()
+    };
+    let (attributed, without_unit) = (of_ours(&[]), of_ours(&["unit=\"unknown\""]));
+    let (sum, lost) = (page.sum("synfin_time_wait_sockets", &[]), page.sum("synfin_events_lost_total", &[]));
     eprintln!(
-        "made in {took:?}; {sum} sockets, {attributed} attributed; census {} s every {} s; resident {} KiB",
+        "made in {took:?}; {sum} sockets, {attributed} attributed, {without_unit} without a unit, {lost} records lost; \
+         census {} s every {} s; resident {} KiB",
         page.value("synfin_census_duration_seconds"),
         page.value("synfin_census_interval_seconds"),
         daemon.resident_kib(),
     );
     assert_eq!(sum, tables::gauges(&page)["time_wait"] as f64);
-    assert_eq!(attributed, 100_000.0, "of {sum}");
+    assert_eq!(attributed, 100_000.0, "of {sum}: without a record the ports tell the role");
+    // On a machine without a free CPU a record may be lost; then that is counted.
+    assert!(without_unit <= lost, "{without_unit} sockets without a unit, {lost} records lost");
 }
