@@ -355,7 +355,7 @@ fn a_hundred_thousand_sockets_are_counted_and_attributed() {
     // Not before: an idle connection would be closed meanwhile on a slow machine.
     let page = settled(&mut Scraper::connect(&netns));
     let of_ours = |unit: &[&str]| -> f64 {
-        let endpoint = |n| format!("endpoint=\"{}\"", address(500 + n));
+        let endpoint = |n: u16| format!("endpoint=\"{}\"", address(500 + n));
         (0..5).map(|n| page.sum("synfin_time_wait_sockets", &[&[endpoint(n).as_str()], unit].concat())).sum()
     };
     let (attributed, without_unit) = (of_ours(&[]), of_ours(&["unit=\"unknown\""]));
