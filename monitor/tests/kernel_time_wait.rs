@@ -265,7 +265,11 @@ fn between_two_censuses_the_sum_follows_the_kernel() {
         let sum = page.sum("synfin_time_wait_sockets", &[]) as u64;
         assert_eq!(sum, tables::gauges(&page)["time_wait"], "round {round}");
         let of_us = page.sum("synfin_time_wait_sockets", &[&format!("endpoint=\"{endpoint}\"")]) as u64;
-        assert!(of_us >= 10 * (round - 1), "round {round}: {of_us} of {sum} sockets have their maker");
+        // The rest are the daemon's own: the lab asked it whether it is ready.
+        assert!(of_us + 10 >= sum, "round {round}: {of_us} of {sum} sockets have their maker");
+        // What a census met in FIN_WAIT2 is taken to stay there until the next one.
+        let small = sum + tables::gauges(&page)["fin_wait2"];
+        assert!(small >= 10 * round, "round {round}: {small} small sockets");
         std::thread::sleep(Duration::from_millis(70));
     }
 }
@@ -336,26 +340,35 @@ fn a_hundred_thousand_sockets_are_counted_and_attributed() {
     let netns = Netns::new();
     netns.sysctl("net.ipv4.ip_local_port_range", "1024 65535");
     netns.sysctl("net.ipv4.tcp_max_tw_buckets", "400000");
-    let (daemon, mut scraper) = start(&netns);
+    // By default connect() takes TIME_WAIT sockets over on loopback.
+    netns.sysctl("net.ipv4.tcp_tw_reuse", "0");
+    let daemon = Daemon::start(&netns, &[]);
     let begin = Instant::now();
     netns.run(|| {
-        for listener in (0..2).map(|n| listen(address(500 + n))) {
-            connections(&listener, First::Client, 50_000);
+        // Few enough towards each that connect() need not search for a port.
+        for listener in (0..5).map(|n| listen(address(500 + n))) {
+            connections(&listener, First::Client, 20_000);
         }
     });
     let took = begin.elapsed();
     assert!(took < Duration::from_secs(50), "the machine is too slow: {took:?}, the first have expired");
-    let page = settled(&mut scraper);
-    assert_eq!(page.sum("synfin_events_lost_total", &[]), 0.0);
-    let attributed: f64 =
-        (0..2).map(|n| page.sum("synfin_time_wait_sockets", &[&format!("endpoint=\"{}\"", address(500 + n))])).sum();
-    let sum = page.sum("synfin_time_wait_sockets", &[]);
+    // Not before: an idle connection would be closed meanwhile on a slow machine.
+    let page = settled(&mut Scraper::connect(&netns));
+    let of_ours = |unit: &[&str]| -> f64 {
+        let endpoint = |n: u16| format!("endpoint=\"{}\"", address(500 + n));
+        (0..5).map(|n| page.sum("synfin_time_wait_sockets", &[&[endpoint(n).as_str()], unit].concat())).sum()
+    };
+    let (attributed, without_unit) = (of_ours(&[]), of_ours(&["unit=\"unknown\""]));
+    let (sum, lost) = (page.sum("synfin_time_wait_sockets", &[]), page.sum("synfin_events_lost_total", &[]));
     eprintln!(
-        "made in {took:?}; {sum} sockets, {attributed} attributed; census {} s every {} s; resident {} KiB",
+        "made in {took:?}; {sum} sockets, {attributed} attributed, {without_unit} without a unit, {lost} records lost; \
+         census {} s every {} s; resident {} KiB",
         page.value("synfin_census_duration_seconds"),
         page.value("synfin_census_interval_seconds"),
         daemon.resident_kib(),
     );
     assert_eq!(sum, tables::gauges(&page)["time_wait"] as f64);
-    assert_eq!(attributed, 100_000.0, "of {sum}");
+    assert_eq!(attributed, 100_000.0, "of {sum}: without a record the ports tell the role");
+    // On a machine without a free CPU a record may be lost; then that is counted.
+    assert!(without_unit <= lost, "{without_unit} sockets without a unit, {lost} records lost");
 }

@@ -6,6 +6,8 @@ mod figures;
 mod flows;
 mod moment;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod time_wait;
 mod view;
 
@@ -189,9 +191,10 @@ impl Core {
 
     fn handle_walk(&mut self, walk: &Walk<'_>, observer: &mut impl Observer) {
         let (records, rest) = walk.sockets.as_chunks::<{ census::RECORD }>();
-        let found: Vec<census::Found> = records.iter().filter_map(census::decode_record).collect();
-        self.undecodable += (records.len() - found.len()) as u64 + u64::from(!rest.is_empty());
-        let tally = Tally::of(&found);
+        // Decoded again for each pass: a list of hundreds of thousands of decoded sockets would cost more than that.
+        let found = || records.iter().filter_map(census::decode_record);
+        let tally = Tally::of(found());
+        self.undecodable += records.len() as u64 - tally.sockets + u64::from(!rest.is_empty());
 
         let after = KernelCounters::sum([walk.counters]);
         let before = self.walk_began.take().unwrap_or(after);
@@ -201,7 +204,7 @@ impl Core {
 
         let aggregates = &mut self.aggregates;
         let first = self.walks_done == 0;
-        self.tracker.reconcile(walk.began, found.iter().filter_map(seed), &mut |outcome| {
+        self.tracker.reconcile(walk.began, found().filter_map(|found| seed(&found)), &mut |outcome| {
             // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
             if first || outcome != Outcome::TableFull {
                 aggregates.apply(&outcome);
@@ -210,7 +213,7 @@ impl Core {
         });
         self.totals = after;
         self.handle_host(walk.host);
-        self.view = view::take(walk, &found, &self.tracker, &mut self.ledger, self.range.as_ref());
+        self.view = view::take(walk, found, &self.tracker, &mut self.ledger, self.range.as_ref());
         self.small = tally.small;
         self.requests = tally.requests;
         self.walks_done += 1;

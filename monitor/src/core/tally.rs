@@ -19,6 +19,8 @@ pub fn seed(found: &census::Found) -> Option<Seed> {
 
 /// A walk, counted.
 pub struct Tally {
+    /// All of them.
+    pub sockets: u64,
     pub full: PerState<u64>,
     pub small: SmallSockets,
     /// Half-open requests by the cgroup of their listener, ascending.
@@ -26,11 +28,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn of(found: &[census::Found]) -> Self {
-        let mut tally = Self { full: [0; TcpState::COUNT], small: SmallSockets::default(), requests: Vec::new() };
+    pub fn of(found: impl Iterator<Item = census::Found>) -> Self {
+        let mut tally =
+            Self { sockets: 0, full: [0; TcpState::COUNT], small: SmallSockets::default(), requests: Vec::new() };
         let mut listeners = hashbrown::HashMap::new();
         let mut requests = BTreeMap::new();
         for socket in found {
+            tally.sockets += 1;
             match socket.kind {
                 Kind::Full { state, .. } => {
                     tally.full[state.index()] += 1;

@@ -55,21 +55,21 @@ pub struct View {
     pub listening: Listening,
 }
 
-/// Counts the small sockets into `ledger`, and all of them into a view. The tracker has been reconciled with the walk.
-pub fn take(
+/// Counts the small sockets into `ledger`, and all of them into a view. `found`: the walk's sockets, gone through twice. The tracker has been reconciled with the walk.
+pub fn take<I: Iterator<Item = Found>>(
     walk: &Walk<'_>,
-    found: &[Found],
+    found: impl Fn() -> I,
     tracker: &Tracker,
     ledger: &mut Ledger,
     range: Option<&EphemeralRange>,
 ) -> View {
     let mut view = View { wall_offset_seconds: walk.unix_seconds - walk.ended.0 as f64 / 1e9, ..View::default() };
-    let listeners = view.add_listeners(found);
+    let listeners = view.add_listeners(found());
     let listening = std::mem::take(&mut view.listening);
     let mut counting = ledger.count(walk.began, &listening, range);
     let mut ports = range.map(|range| Ports::new(range.clone(), PAIRS_CAPACITY));
     let mut inbound = Inbound::new(PAIRS_CAPACITY);
-    for socket in found {
+    for socket in found() {
         let (by, time_wait) = match socket.kind {
             Kind::Full { state: TcpState::Listen | TcpState::Close, .. } => continue,
             Kind::Full { state, .. } => {
@@ -119,7 +119,7 @@ type ListenerKeys = HashMap<SocketId, (NetnsId, Endpoint), foldhash::fast::Fixed
 
 impl View {
     /// Gives the endpoint of each listening socket, for the requests.
-    fn add_listeners(&mut self, found: &[Found]) -> ListenerKeys {
+    fn add_listeners(&mut self, found: impl Iterator<Item = Found>) -> ListenerKeys {
         let mut keys = ListenerKeys::default();
         for socket in found {
             let Kind::Full { state: TcpState::Listen, backlog, backlog_limit, .. } = socket.kind else { continue };
