@@ -85,6 +85,8 @@ pub fn keep_set(
     }
     if all_netns {
         keep.push(Capability::CAP_SYS_ADMIN);
+        // To open the namespaces of other processes.
+        keep.push(Capability::CAP_SYS_PTRACE);
     }
     keep
 }

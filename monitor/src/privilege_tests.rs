@@ -32,8 +32,8 @@ fn old_kernels_keep_what_their_bpf_call_asks_for() {
     check(Some((5, 10)), Some(0), false, &[]);
     check(Some((5, 10)), None, false, &[CAP_BPF]);
     check(None, Some(2), false, &[CAP_BPF]);
-    check(Some((6, 18)), Some(2), true, &[CAP_SYS_ADMIN]);
-    check(Some((5, 10)), Some(2), true, &[CAP_BPF, CAP_SYS_ADMIN]);
+    check(Some((6, 18)), Some(2), true, &[CAP_SYS_ADMIN, CAP_SYS_PTRACE]);
+    check(Some((5, 10)), Some(2), true, &[CAP_BPF, CAP_SYS_ADMIN, CAP_SYS_PTRACE]);
 }
 
 /// Runs `keep` through [`drop_all`] in a thread of its own; answers what it said and what the kernel says after.

@@ -95,6 +95,8 @@ pub fn run(flags: &Flags, settings: Settings, log: &LogHandle) -> anyhow::Result
     let web_config = Arc::new(WebConfig::load(settings.web.config_file.as_deref())?);
     let addresses: Vec<String> = settings.web.listen_addresses.iter().map(ToString::to_string).collect();
     let listeners = http::bind(&addresses)?;
+    // Before anything else is made or warned of: without these rights there is no daemon.
+    check_privileges(&settings)?;
     let place = local::take_place(settings.socket.path.as_deref())?;
     let (session, waker, dropped) = open_session(&settings, None)?;
     tracing::info!("{dropped}");

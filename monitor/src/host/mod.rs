@@ -13,7 +13,7 @@ mod unit;
 
 pub use cgroup::{CgroupNames, find_cgroup2_mount, read_mount};
 pub use kernel_release::{KernelRelease, read_release};
-pub use netns::{count_netns, read_netns, read_own_netns};
+pub use netns::{count_netns, enter_netns, host_namespaces, read_netns, read_own_netns};
 pub use snmp::{Snmp, read_snmp};
 pub use sock_diag::probe_sock_diag;
 pub use sockstat::{Sockstat, read_sockstat};

@@ -1,6 +1,8 @@
 //! Network namespaces by inode number, the name that events carry (`net->ns.inum`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -21,13 +23,42 @@ pub fn read_own_netns() -> std::io::Result<NetnsId> {
 /// How many network namespaces can be seen: those of running processes and those that iproute2 keeps by name. Processes
 /// that may not be looked at are left out, so it is a lower bound.
 pub fn count_netns() -> u64 {
-    let processes = read_directory("/proc").map(|path| path.join("ns/net"));
-    let found: BTreeSet<u32> = processes
-        .chain(read_directory("/run/netns"))
-        .filter_map(|path| read_netns(&path).ok())
-        .map(|id| id.0)
-        .collect();
+    let found: BTreeSet<u32> = netns_files().filter_map(|path| read_netns(&path).ok()).map(|id| id.0).collect();
     found.len() as u64
+}
+
+/// Every network namespace that has a process or a name, opened once each. One that only a descriptor keeps alive is not
+/// found; one that goes meanwhile is left out.
+///
+/// # Errors
+/// When not even this process' own can be opened. Those of other users' processes take CAP_SYS_PTRACE and are left out
+/// without it.
+pub fn host_namespaces() -> std::io::Result<Vec<File>> {
+    let mut found = BTreeMap::new();
+    let own = File::open("/proc/self/ns/net")?;
+    found.insert(own.metadata()?.ino(), own);
+    for file in netns_files().filter_map(|path| File::open(path).ok()) {
+        if let Ok(metadata) = file.metadata() {
+            found.entry(metadata.ino()).or_insert(file);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Moves the calling thread into a network namespace.
+///
+/// # Errors
+/// Without CAP_SYS_ADMIN, or when the file is no network namespace.
+pub fn enter_netns(namespace: &File) -> std::io::Result<()> {
+    // SAFETY: takes an open descriptor and a flag; changes nothing but this thread's namespace.
+    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+fn netns_files() -> impl Iterator<Item = PathBuf> {
+    read_directory("/proc").map(|path| path.join("ns/net")).chain(read_directory("/run/netns"))
 }
 
 fn read_directory(path: &str) -> impl Iterator<Item = PathBuf> {

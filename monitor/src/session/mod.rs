@@ -19,7 +19,7 @@ use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes,
 
 pub use schedule::Schedule;
 pub use waker::Waker;
-use walk::{WalkUnderWay, Walked, read_host_figures, read_ports};
+use walk::{Reach, WalkUnderWay, Walked, read_host_figures, read_ports};
 
 /// The ring is looked at so often even when the kernel side does not wake the reader.
 const POLL: Duration = Duration::from_millis(50);
@@ -202,7 +202,12 @@ impl Session {
 
     fn read_host(&mut self, observer: &mut impl Observer) {
         self.read_totals(observer);
-        self.feed(&Input::Host(read_host_figures()), observer);
+        let mut host = read_host_figures();
+        if self.watches_all {
+            // Of one namespace only, where the populations are of all: the walks sum them up.
+            (host.time_wait, host.syncookies_received) = (None, None);
+        }
+        self.feed(&Input::Host(host), observer);
         let ports = read_ports();
         if let Some((range, reserved)) = ports.as_ref().filter(|_| ports != self.ports) {
             self.feed(&Input::Ports { range, reserved }, observer);
@@ -225,14 +230,17 @@ impl Session {
             self.schedule.never();
             return;
         };
-        let begun = kernel::create_census(link.as_fd()).map_err(|error| error.to_string()).and_then(|walk| {
+        // The file belongs to the namespace of the thread that makes it.
+        let reach = if self.watches_all {
+            link.try_clone().map(Reach::All)
+        } else {
+            kernel::create_census(link.as_fd()).map(Reach::Own)
+        };
+        let begun = reach.map_err(|error| error.to_string()).and_then(|reach| {
             let counters = self.counters.read().map_err(|error| error.to_string())?;
-            Ok((walk, counters))
-        });
-        let begun = begun.and_then(|(walk, counters)| {
             // Before the first socket is read: the end of one that the walk meets must be remembered.
             self.feed(&Input::WalkBegins { at: clock::kernel_now(), counters: &counters }, observer);
-            WalkUnderWay::start(walk, self.waker.clone()).map_err(|error| error.to_string())
+            WalkUnderWay::start(reach, self.waker.clone()).map_err(|error| error.to_string())
         });
         match begun {
             Ok(walk) => self.walk = Some(walk),

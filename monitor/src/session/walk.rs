@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::event::KernelTime;
-use crate::host::{read_snmp, read_sockstat, read_sysctl};
+use crate::host::{enter_netns, host_namespaces, read_snmp, read_sockstat, read_sysctl};
 use crate::input::HostFigures;
+use crate::kernel;
 
 use super::clock;
 use super::waker::Waker;
@@ -25,19 +27,27 @@ pub struct Walked {
     pub sockets: Vec<u8>,
 }
 
+/// What a walk covers.
+pub enum Reach {
+    /// The namespace in which this walk was made.
+    Own(File),
+    /// Every namespace of the host, by walks made from this link.
+    All(OwnedFd),
+}
+
 /// A walk under way.
 pub struct WalkUnderWay(Receiver<io::Result<Walked>>);
 
 impl WalkUnderWay {
-    /// Starts reading `walk`, whose file was made in the namespace to look at; `waker` is called at the end.
+    /// Starts reading; `waker` is called at the end.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn start(walk: File, waker: Waker) -> io::Result<Self> {
+    pub fn start(reach: Reach, waker: Waker) -> io::Result<Self> {
         let (sender, receiver) = channel();
         thread::Builder::new().name("census".into()).spawn(move || {
             // The receiver is gone only when the session ends.
-            let _ = sender.send(read_walk(walk));
+            let _ = sender.send(read_walk(reach));
             waker.wake();
         })?;
         Ok(Self(receiver))
@@ -53,19 +63,28 @@ impl WalkUnderWay {
     }
 }
 
-fn read_walk(mut walk: File) -> io::Result<Walked> {
+fn read_walk(reach: Reach) -> io::Result<Walked> {
     let (began, started) = (clock::kernel_now(), Instant::now());
     let mut sockets = Vec::new();
-    walk.read_to_end(&mut sockets)?;
-    let took = started.elapsed();
-    Ok(Walked {
-        began,
-        ended: clock::kernel_now(),
-        unix_seconds: clock::unix_now(),
-        took,
-        host: read_host_figures(),
-        sockets,
-    })
+    let (host, took) = match reach {
+        Reach::Own(mut walk) => {
+            walk.read_to_end(&mut sockets)?;
+            let took = started.elapsed();
+            (read_host_figures(), took)
+        }
+        Reach::All(link) => {
+            let (own, mut time_wait) = (read_host_figures(), 0);
+            for namespace in host_namespaces()? {
+                // This thread ends with the walk, so nobody else is moved.
+                enter_netns(&namespace)?;
+                kernel::create_census(link.as_fd())?.read_to_end(&mut sockets)?;
+                time_wait += read_host_figures().time_wait.unwrap_or(0);
+            }
+            // The population is summed up; the other figures are of this process' own namespace.
+            (HostFigures { time_wait: Some(time_wait), syncookies_received: None, ..own }, started.elapsed())
+        }
+    };
+    Ok(Walked { began, ended: clock::kernel_now(), unix_seconds: clock::unix_now(), took, host, sockets })
 }
 
 /// The figures of this process' own network namespace.
