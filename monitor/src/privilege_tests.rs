@@ -1,7 +1,7 @@
 //! Which capability for what, and that dropping drops: run in threads of their own, to whom capabilities belong.
 
 use super::*;
-use Capability::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN};
+use Capability::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYS_PTRACE};
 
 #[test]
 fn what_is_missing_is_named() {

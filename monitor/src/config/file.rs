@@ -1,7 +1,7 @@
 //! The configuration file as written: every key optional, unknown keys refused by name and line.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -44,6 +44,7 @@ pub struct RawLog {
 #[serde(default, deny_unknown_fields)]
 pub struct RawKernel {
     pub ring_bytes: Option<RingBytes>,
+    pub btf: Option<PathBuf>,
     pub netns: Option<NetnsScope>,
 }
 
@@ -195,7 +196,7 @@ mod tests {
                 config_file: Some(String::new()),
             },
             log: RawLog { level: Some("debug".parse().unwrap()), format: Some(LogFormat::Json) },
-            kernel: RawKernel { ring_bytes: Some("1048576".parse().unwrap()), netns: Some(NetnsScope::All) },
+            kernel: RawKernel { ring_bytes: Some("1048576".parse().unwrap()), btf: None, netns: Some(NetnsScope::All) },
             tracker: RawTracker { max_connections: Some("7".parse().unwrap()) },
             census: RawCensus { interval: Some("90s".parse().unwrap()) },
             metrics: RawMetrics { endpoints: Some(EndpointDetail::Port), units: Some(3), top: Some(0) },

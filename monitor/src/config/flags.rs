@@ -53,6 +53,9 @@ pub struct KernelFlags {
     /// Size of the ring between kernel and daemon: a power of two, at least one page [default: 8MiB]
     #[arg(long, value_name = "BYTES")]
     pub ring_bytes: Option<RingBytes>,
+    /// Type information of the running kernel, for kernels that do not carry it [default: /sys/kernel/btf/vmlinux]
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
     /// Network namespaces to watch [default: host]
     #[arg(long, value_name = "WHICH")]
     pub netns: Option<NetnsScope>,

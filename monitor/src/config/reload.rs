@@ -52,6 +52,7 @@ impl Reload {
             "log.level" live log.filter;
             "log.format" restart log.format;
             "kernel.ring_bytes" restart kernel.ring_bytes;
+            "kernel.btf" restart kernel.btf;
             "kernel.netns" restart kernel.netns;
             "tracker.max_connections" restart tracker.max_connections;
             "census.interval" live census.interval;

@@ -10,6 +10,9 @@ use super::value::{
 };
 use super::{DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_WEB_CONFIG_FILE, RawFile};
 
+/// Where the kernel shows its own type information.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The file they were read from; `None` when there was none.
@@ -41,6 +44,8 @@ pub struct Log {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kernel {
     pub ring_bytes: RingBytes,
+    /// Type information of the running kernel.
+    pub btf: PathBuf,
     pub netns: NetnsScope,
 }
 
@@ -107,6 +112,7 @@ pub fn resolve(
         },
         kernel: Kernel {
             ring_bytes: flags.kernel.ring_bytes.or(file.kernel.ring_bytes).unwrap_or(RingBytes::DEFAULT),
+            btf: flags.kernel.btf.clone().or(file.kernel.btf).unwrap_or_else(|| KERNEL_BTF.into()),
             netns: flags.kernel.netns.or(file.kernel.netns).unwrap_or_default(),
         },
         tracker: Tracker {

@@ -39,7 +39,7 @@ fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
         load: LoadOptions {
             ring_bytes: settings.kernel.ring_bytes.get(),
             netns,
-            btf: LoadOptions::kernel_btf(),
+            btf: settings.kernel.btf.clone(),
             only: None,
         },
         max_connections: settings.tracker.max_connections.get(),
