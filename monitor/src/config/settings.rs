@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(found.web.telemetry_path.as_str(), "/metrics");
         assert_eq!(found.web.config_file, None);
         assert_eq!((found.log.filter.as_str(), found.log.format), ("info", LogFormat::Logfmt));
-        assert_eq!((found.kernel.ring_bytes.get(), found.kernel.netns), (8 << 20, NetnsScope::Host));
+        assert_eq!((found.kernel.ring_bytes.get(), found.kernel.netns), (2 << 20, NetnsScope::Host));
         assert_eq!(found.tracker.max_connections.get(), 200_000);
         assert_eq!(found.census.interval, Duration::from_secs(1));
         assert_eq!(found.metrics, Metrics { endpoints: EndpointDetail::Full, units: 60, top: 30 });

@@ -50,7 +50,7 @@ impl serde::de::Visitor<'_> for TextOrNumber {
 pub struct RingBytes(u32);
 
 impl RingBytes {
-    pub const DEFAULT: Self = Self(8 << 20);
+    pub const DEFAULT: Self = Self(2 << 20);
     /// A ring is kernel memory that nothing else can use; beyond a gigabyte it is a slip of the hand.
     const LARGEST: u64 = 1 << 30;
 
