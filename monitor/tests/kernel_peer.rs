@@ -1,4 +1,5 @@
 //! Lives that need a peer with a will of its own: late, lost and crossing segments, cookies, floods, ICMP.
+// Longer than 400 lines: each peer is a script of its own, and they share what stands above them.
 
 mod lab;
 

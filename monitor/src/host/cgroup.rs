@@ -57,7 +57,7 @@ impl CgroupNames {
         }
     }
 
-    /// Value of the label `unit`. Walks the mount for a number it does not know, at most once in [`WALK_GAP`]; so
+    /// Value of the label `unit`. Walks the mount for a number it does not know, at most once a second; so
     /// `unknown` may become a name at a later call.
     pub fn unit(&mut self, id: CgroupId, now: Instant) -> Arc<str> {
         match id {

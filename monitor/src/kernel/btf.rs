@@ -64,7 +64,7 @@ pub struct Types<'a> {
 }
 
 impl<'a> Types<'a> {
-    /// Parses a whole BTF blob, as read from [`KERNEL_BTF`].
+    /// Parses a whole BTF blob, as read from `/sys/kernel/btf/vmlinux`.
     pub fn parse(data: &'a [u8]) -> Result<Self, BtfError> {
         if data.get(..2) != Some(&MAGIC.to_le_bytes()) {
             return Err(BtfError::Magic);

@@ -1,4 +1,5 @@
 //! Whole lives as the kernel reports them, and what the tracker says of each.
+// Longer than 400 lines: one table of cases for each law of the tracker, which read best side by side.
 
 use super::samples::{self, CGROUP, END, NETNS, OPEN, OWNER, SOCKET, say};
 use super::{Options, Outcome, Seed, Tracker};
