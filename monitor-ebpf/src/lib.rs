@@ -9,11 +9,9 @@ pub mod decide;
 
 #[cfg(feature = "user")]
 mod pod {
-    use crate::abi::{CensusSocket, CpuCounters, Offsets};
+    use crate::abi::{CensusSocket, Offsets};
 
-    // SAFETY: all three are repr(C) structs of integers and byte arrays without padding.
-    unsafe impl aya::Pod for CpuCounters {}
-    // SAFETY: as above.
+    // SAFETY: both are repr(C) structs of integers and byte arrays without padding.
     unsafe impl aya::Pod for Offsets {}
     // SAFETY: as above.
     unsafe impl aya::Pod for CensusSocket {}

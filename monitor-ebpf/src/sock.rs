@@ -76,6 +76,34 @@ impl<A: Access> Sock<A> {
         Tuple { saddr: bytes(saddr), daddr: bytes(daddr), sport, dport: u16::from_be(self.read(offset!(skc_dport))) }
     }
 
+    /// Both ends of a full socket, whose local port is `inet_sport`.
+    ///
+    /// # Safety
+    /// `at` must be a place for a tuple.
+    #[inline(always)]
+    pub unsafe fn write_tuple(&self, at: *mut Tuple) {
+        // SAFETY: the caller's promise; addresses lie at multiples of 8.
+        unsafe {
+            let (saddr, daddr) = ((&raw mut (*at).saddr).cast::<u64>(), (&raw mut (*at).daddr).cast::<u64>());
+            if self.family() == AF_INET6 {
+                let (s, d) = (offset!(skc_v6_rcv_saddr), offset!(skc_v6_daddr));
+                saddr.write(self.read(s));
+                saddr.add(1).write(self.read(s + 8));
+                daddr.write(self.read(d));
+                daddr.add(1).write(self.read(d + 8));
+            } else {
+                let ([first, second], [third, fourth]) =
+                    (mapped(self.read(offset!(skc_rcv_saddr))), mapped(self.read(offset!(skc_daddr))));
+                saddr.write(first);
+                saddr.add(1).write(second);
+                daddr.write(third);
+                daddr.add(1).write(fourth);
+            }
+            (&raw mut (*at).sport).write(self.sport());
+            (&raw mut (*at).dport).write(u16::from_be(self.read(offset!(skc_dport))));
+        }
+    }
+
     /// `skc_num`: the local port, already in host order. Of requests and of hashed sockets; gone at CLOSE.
     #[inline(always)]
     pub fn num(&self) -> u16 {

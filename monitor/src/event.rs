@@ -193,6 +193,15 @@ pub struct Transition {
     pub detail: Detail,
 }
 
+impl Transition {
+    /// The birth of a listener's child, of which the record of its next change tells (`is_told_by_next` on the kernel side).
+    /// Only for a socket that nothing is known of yet; a client that opens simultaneously leaves SYN_RECV as well.
+    pub fn birth_before(&self) -> Option<Self> {
+        let birth = Self { from: TcpState::Listen, to: TcpState::SynRecv, detail: Detail::Step, ..*self };
+        (self.from == TcpState::SynRecv).then_some(birth)
+    }
+}
+
 /// What a transition carries beyond its states. The kernel side decides by `to`:
 /// SYN_SENT and LISTEN bring `Start`, ESTABLISHED brings `Open`, CLOSE brings `End`, all others nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

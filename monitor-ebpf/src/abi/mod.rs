@@ -2,13 +2,15 @@
 
 pub mod census;
 pub mod counters;
+pub mod cpu;
 pub mod names;
 pub mod offsets;
 pub mod record;
 pub mod state;
 
 pub use census::CensusSocket;
-pub use counters::{Counters, CpuCounters};
+pub use counters::Counters;
+pub use cpu::CpuPage;
 pub use offsets::Offsets;
 pub use record::{End, Header, Open, Start, Step, SynackRetransmit, Tuple};
 

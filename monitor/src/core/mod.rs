@@ -161,6 +161,11 @@ impl Core {
                 Event::Transition(transition) => self.tracker.connection(transition.socket),
                 Event::SynackRetransmit(_) => None,
             };
+            if let (Event::Transition(transition), None) = (&event, known)
+                && let Some(birth) = transition.birth_before()
+            {
+                observer.event(&Event::Transition(birth), None);
+            }
             observer.event(&event, known);
         }
         let Self { aggregates, tracker, ledger, contacts, view, range, .. } = self;

@@ -168,8 +168,8 @@ impl Tracker {
         }
     }
 
-    /// A change of a socket whose birth was lost, evicted or before the daemon's time.
-    #[cold]
+    /// A change of a socket whose birth was lost, evicted or before the daemon's time; or of a listener's child, whose birth
+    /// this is the first to tell of.
     fn handle_step_of_stranger(&mut self, t: &Transition, emit: &mut impl FnMut(Outcome)) {
         self.settle_listener(t.socket, emit);
         self.insert(t.socket, Connection::found(t.at, t.cgroup, t.netns, t.from), emit);

@@ -15,7 +15,7 @@ use crate::config::EndpointDetail;
 use crate::core::{Core, CoreOptions, Gauges, OWNERS_DEFAULT, Observer};
 use crate::host::CgroupNames;
 use crate::input::{Input, Walk};
-use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, RingReader, Skipped};
+use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, Records, Skipped};
 
 pub use schedule::Schedule;
 pub use waker::Waker;
@@ -25,8 +25,6 @@ use walk::{Reach, WalkUnderWay, Walked, read_host_figures, read_ports};
 const POLL: Duration = Duration::from_millis(50);
 /// Records taken in one go, so that nothing else waits long: about 5 ms.
 const BATCH: usize = 32_768;
-/// How often a record under way is waited for.
-const PATIENCE: u32 = 1000;
 /// Figures of /proc are read so often.
 const HOST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -51,7 +49,7 @@ pub type Tap = Box<dyn FnMut(&Input<'_>) + Send>;
 /// Attached probes, their reader, and the core that makes sense of it all.
 pub struct Session {
     probes: Probes,
-    ring: RingReader,
+    records: Records,
     counters: CounterReader,
     census_link: Option<OwnedFd>,
     core: Core,
@@ -76,7 +74,7 @@ impl Session {
     /// # Errors
     /// When the probes cannot be loaded or attached.
     pub fn open(options: &SessionOptions, waker: Waker, tap: Option<Tap>) -> Result<Self, LoadError> {
-        let (probes, ring, counters) = kernel::load(&options.load)?;
+        let (probes, records, counters) = kernel::load(&options.load)?;
         let census_link = match probes.census_link() {
             None => None,
             Some(link) => Some(link.map_err(|error| LoadError::Map { name: "iter_tcp", reason: error.to_string() })?),
@@ -91,7 +89,7 @@ impl Session {
         });
         let mut session = Self {
             probes,
-            ring,
+            records,
             counters,
             census_link,
             core,
@@ -131,7 +129,7 @@ impl Session {
 
     /// Sleeps until there is something to do.
     pub fn sleep(&self) {
-        self.waker.sleep(self.ring.as_raw_fd(), POLL);
+        self.waker.sleep(self.records.as_raw_fd(), POLL);
     }
 
     /// One round: takes what the ring holds, looks after the census and the figures of the host. Says whether records are left.
@@ -153,30 +151,15 @@ impl Session {
         taken == BATCH
     }
 
-    /// Takes what is in the ring at the moment, however much; what comes meanwhile may stay.
+    /// Takes what is there at the moment, however much; what comes meanwhile may stay.
     pub fn drain_all(&mut self, observer: &mut impl Observer) {
-        let end = self.ring.written();
-        let mut idle = 0;
-        while self.ring.taken() < end && idle < PATIENCE {
-            if self.drain(BATCH, observer) > 0 {
-                idle = 0;
-            } else {
-                // The next record is reserved but not yet submitted: a matter of nanoseconds, unless its CPU was taken away.
-                idle += 1;
-                std::thread::yield_now();
-            }
-        }
+        let Self { records, core, tap, .. } = self;
+        records.drain_all(|record| handle(core, tap, record, observer));
     }
 
     fn drain(&mut self, limit: usize, observer: &mut impl Observer) -> usize {
-        let Self { ring, core, tap, .. } = self;
-        ring.drain(limit, |record| {
-            let input = Input::Record(record);
-            if let Some(tap) = tap {
-                tap(&input);
-            }
-            core.handle(&input, observer);
-        })
+        let Self { records, core, tap, .. } = self;
+        records.drain(limit, |record| handle(core, tap, record, observer))
     }
 
     fn feed(&mut self, input: &Input<'_>, observer: &mut impl Observer) {
@@ -191,13 +174,9 @@ impl Session {
         let skipped = self.probes.skipped();
         self.skipped.state_changes = self.skipped.state_changes.max(skipped.state_changes);
         self.skipped.others = self.skipped.others.max(skipped.others);
-        match self.counters.read() {
-            Ok(counters) => {
-                let probe_missed = self.missed.update(self.skipped.state_changes, &counters) + self.skipped.others;
-                self.feed(&Input::Totals { counters: &counters, probe_missed }, observer);
-            }
-            Err(error) => tracing::warn!("cannot read the kernel side's totals: {error}; the last ones stay"),
-        }
+        let counters = self.counters.read();
+        let probe_missed = self.missed.update(self.skipped.state_changes, &counters) + self.skipped.others;
+        self.feed(&Input::Totals { counters: &counters, probe_missed }, observer);
     }
 
     fn read_host(&mut self, observer: &mut impl Observer) {
@@ -237,7 +216,7 @@ impl Session {
             kernel::create_census(link.as_fd()).map(Reach::Own)
         };
         let begun = reach.map_err(|error| error.to_string()).and_then(|reach| {
-            let counters = self.counters.read().map_err(|error| error.to_string())?;
+            let counters = self.counters.read();
             // Before the first socket is read: the end of one that the walk meets must be remembered.
             self.feed(&Input::WalkBegins { at: clock::kernel_now(), counters: &counters }, observer);
             WalkUnderWay::start(reach, self.waker.clone()).map_err(|error| error.to_string())
@@ -253,10 +232,7 @@ impl Session {
             Ok(walked) => walked,
             Err(error) => return self.walk_failed(&error, observer),
         };
-        let counters = match self.counters.read() {
-            Ok(counters) => counters,
-            Err(error) => return self.walk_failed(&error, observer),
-        };
+        let counters = self.counters.read();
         self.drain_all(observer);
         self.schedule.done(Instant::now(), walked.took);
         let walk = Walk {
@@ -285,8 +261,8 @@ impl Session {
         let cgroups = &mut self.cgroups;
         self.core.snapshot(
             Gauges {
-                ring_pending_bytes: self.ring.pending_bytes() as u64,
-                ring_size_bytes: self.ring.size() as u64,
+                ring_pending_bytes: self.records.pending_bytes() as u64,
+                ring_size_bytes: self.records.size() as u64,
                 probes,
                 started_unix_seconds: self.started_unix_seconds,
                 census_interval_seconds: self.schedule.interval().as_secs_f64(),
@@ -303,4 +279,12 @@ impl Session {
         self.read_totals(observer);
         self.core
     }
+}
+
+fn handle(core: &mut Core, tap: &mut Option<Tap>, record: &[u8], observer: &mut impl Observer) {
+    let input = Input::Record(record);
+    if let Some(tap) = tap {
+        tap(&input);
+    }
+    core.handle(&input, observer);
 }
