@@ -111,7 +111,7 @@ pub fn resolve(
             format: flags.common.log_format.or(file.log.format).unwrap_or_default(),
         },
         kernel: Kernel {
-            ring_bytes: flags.kernel.ring_bytes.or(file.kernel.ring_bytes).unwrap_or(RingBytes::DEFAULT),
+            ring_bytes: flags.kernel.ring_bytes.or(file.kernel.ring_bytes).unwrap_or_else(RingBytes::default_here),
             btf: flags.kernel.btf.clone().or(file.kernel.btf).unwrap_or_else(|| KERNEL_BTF.into()),
             netns: flags.kernel.netns.or(file.kernel.netns).unwrap_or_default(),
         },
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(found.web.telemetry_path.as_str(), "/metrics");
         assert_eq!(found.web.config_file, None);
         assert_eq!((found.log.filter.as_str(), found.log.format), ("info", LogFormat::Logfmt));
-        assert_eq!((found.kernel.ring_bytes.get(), found.kernel.netns), (2 << 20, NetnsScope::Host));
+        assert_eq!((found.kernel.ring_bytes, found.kernel.netns), (RingBytes::default_here(), NetnsScope::Host));
         assert_eq!(found.tracker.max_connections.get(), 200_000);
         assert_eq!(found.census.interval, Duration::from_secs(1));
         assert_eq!(found.metrics, Metrics { endpoints: EndpointDetail::Full, units: 60, top: 30 });

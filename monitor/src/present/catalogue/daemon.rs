@@ -82,7 +82,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: Some("bytes"),
         labels: &[],
-        help: "Bytes in the ring buffer that are not yet read.",
+        help: "Bytes of records that are not yet read, all CPUs.",
         read: |reading, samples| samples.count(&[], reading.snapshot.ring_pending_bytes),
     },
     Metric {
@@ -90,7 +90,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: Some("bytes"),
         labels: &[],
-        help: "Size of the ring buffer.",
+        help: "Size of the memory that records travel in, all CPUs.",
         read: |reading, samples| samples.count(&[], reading.snapshot.ring_size_bytes),
     },
     Metric {
@@ -98,7 +98,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &[],
-        help: "Times that the kernel side woke the reader of the ring buffer.",
+        help: "Times that the kernel side woke the reader of its records.",
         read: |reading, samples| samples.count(&[], reading.snapshot.ring_wakeups),
     },
     Metric {
