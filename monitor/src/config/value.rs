@@ -51,8 +51,9 @@ impl serde::de::Visitor<'_> for TextOrNumber {
 pub struct RingBytes(u32);
 
 impl RingBytes {
-    /// For up to two CPUs. Each one more gets its part, up to four times as much for all.
-    const DEFAULT: Self = Self(2 << 20);
+    /// For up to two CPUs: half of it is full after 15 ms of all the connections that they can make. More CPUs get more, up to
+    /// four times as much for all.
+    const DEFAULT: Self = Self(4 << 20);
     /// A ring is kernel memory that nothing else can use; beyond a gigabyte it is a slip of the hand.
     const LARGEST: u64 = 1 << 30;
 
