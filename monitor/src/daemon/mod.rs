@@ -46,6 +46,7 @@ fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
         units: settings.metrics.units,
         top: settings.metrics.top,
         endpoints: settings.metrics.endpoints,
+        namespaces: settings.metrics.namespaces,
         census_interval: settings.census.interval,
     })
 }

@@ -1,20 +1,18 @@
-//! The walk over the socket tables, on a thread of its own, so that the ring is drained meanwhile.
+//! The walk over the socket tables, and the figures of /proc that belong to it.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::event::KernelTime;
-use crate::host::{enter_netns, host_namespaces, read_snmp, read_sockstat, read_sysctl};
+use crate::host::{read_snmp, read_sockstat, read_sysctl};
 use crate::input::HostFigures;
 use crate::kernel;
 
 use super::clock;
-use super::waker::Waker;
+use super::survey::{Survey, survey};
 
 /// What a walk brought.
 pub struct Walked {
@@ -25,6 +23,8 @@ pub struct Walked {
     pub host: HostFigures,
     /// Records of [`synfin_ebpf::abi::CensusSocket`].
     pub sockets: Vec<u8>,
+    /// Where every namespace was walked.
+    pub survey: Option<Survey>,
 }
 
 /// What a walk covers.
@@ -35,59 +35,38 @@ pub enum Reach {
     All(OwnedFd),
 }
 
-/// A walk under way.
-pub struct WalkUnderWay(Receiver<io::Result<Walked>>);
-
-impl WalkUnderWay {
-    /// Starts reading; `waker` is called at the end.
-    ///
-    /// # Errors
-    /// When no thread can be had.
-    pub fn start(reach: Reach, waker: Waker) -> io::Result<Self> {
-        let (sender, receiver) = channel();
-        thread::Builder::new().name("census".into()).spawn(move || {
-            // The receiver is gone only when the session ends.
-            let _ = sender.send(read_walk(reach));
-            waker.wake();
-        })?;
-        Ok(Self(receiver))
-    }
-
-    /// The result, once there is one.
-    pub fn poll(&self) -> Option<io::Result<Walked>> {
-        match self.0.try_recv() {
-            Ok(result) => Some(result),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err(io::Error::other("the reading thread ended early"))),
-        }
-    }
-}
-
-fn read_walk(reach: Reach) -> io::Result<Walked> {
+/// Reads a walk to its end.
+///
+/// # Errors
+/// Those of reading.
+pub fn read_walk(reach: Reach) -> io::Result<Walked> {
     let (began, started) = (clock::kernel_now(), Instant::now());
     let mut sockets = Vec::new();
-    let (host, took) = match reach {
+    let (host, survey) = match reach {
         Reach::Own(mut walk) => {
             walk.read_to_end(&mut sockets)?;
-            let took = started.elapsed();
-            (read_host_figures(), took)
+            (None, None)
         }
         Reach::All(link) => {
-            let (own, mut time_wait) = (read_host_figures(), 0);
-            for namespace in host_namespaces()? {
-                // This thread ends with the walk, so nobody else is moved.
-                enter_netns(&namespace)?;
-                kernel::create_census(link.as_fd())?.read_to_end(&mut sockets)?;
-                time_wait += read_host_figures().time_wait.unwrap_or(0);
-            }
-            // The population is summed up; the other figures are of this process' own namespace.
-            (HostFigures { time_wait: Some(time_wait), syncookies_received: None, ..own }, started.elapsed())
+            // Sysctls of this process' own namespace: the thread is about to leave it.
+            let own = own_figures();
+            let read = || kernel::create_census(link.as_fd())?.read_to_end(&mut sockets).map(drop);
+            (Some(own), Some(survey(read)?))
         }
     };
-    Ok(Walked { began, ended: clock::kernel_now(), unix_seconds: clock::unix_now(), took, host, sockets })
+    let took = started.elapsed();
+    let host = host.unwrap_or_else(read_host_figures);
+    Ok(Walked { began, ended: clock::kernel_now(), unix_seconds: clock::unix_now(), took, host, sockets, survey })
 }
 
-/// The figures of this process' own network namespace.
+/// What is of this process' own namespace where all are watched: no population and no counter.
+pub fn own_figures() -> HostFigures {
+    let mut figures = HostFigures { time_wait: None, ..read_host_figures() };
+    figures.counters().into_iter().for_each(|counter| *counter = None);
+    figures
+}
+
+/// The figures of the network namespace of the calling thread.
 pub fn read_host_figures() -> HostFigures {
     let process = Path::new("/proc/thread-self");
     let sockstat = read_sockstat(process).unwrap_or_default();
