@@ -1,9 +1,9 @@
 //! The cap on TIME_WAIT sockets: TW-005.
 
+use super::Evidence;
 use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify};
 use super::formulas::{at_least, overflows_buckets, share};
 use super::text::{count, percent, thousands};
-use super::{Evidence, NamespaceUse};
 
 /// Below this the table is no subject.
 pub const HALF_SHARE: f64 = 0.5;
@@ -157,6 +157,7 @@ pub fn overflow(e: &Evidence) -> Verdict {
 mod tests {
     use super::super::fixture::{Expect, check_rule};
     use super::*;
+    use crate::diagnose::NamespaceUse;
     use Expect::{Fires, Silent, Unchecked};
 
     #[test]

@@ -167,7 +167,7 @@ impl Session {
         } else if self.walk.is_none() && self.survey.is_none() {
             if self.schedule.is_due(now) {
                 self.begin_walk(observer);
-            } else if self.watches_all && self.surveys.is_due(now) {
+            } else if self.watches_all && self.surveys.is_due(now) && self.walks_are_seldom() {
                 self.begin_survey();
             }
         }
@@ -290,6 +290,11 @@ impl Session {
         self.feed(&Input::Walk(walk), observer);
     }
 
+    /// Otherwise each walk brings the figures soon enough.
+    fn walks_are_seldom(&self) -> bool {
+        self.schedule.interval() > 2 * self.surveys.interval()
+    }
+
     fn begin_survey(&mut self) {
         match Background::start("namespaces", self.waker.clone(), || survey(|| Ok(()))) {
             Ok(survey) => self.survey = Some(survey),
@@ -310,6 +315,7 @@ impl Session {
 
     fn take_survey(&mut self, survey: Survey, observer: &mut impl Observer) {
         self.surveys.done(Instant::now(), survey.took);
+        tracing::debug!(took = ?survey.took, refused = survey.refused, "looked into the network namespaces");
         let refused = survey.refused;
         let readings = survey.name(&mut self.netns_book);
         self.feed(&Input::Namespaces { readings: &readings, refused }, observer);
