@@ -38,6 +38,11 @@ macro_rules! figures {
         pub struct HostFigures { $($(#[$doc])* pub $name: Option<u64>,)* }
 
         impl HostFigures {
+            /// With the figures of `other` where there are none.
+            pub fn or(self, other: Self) -> Self {
+                Self { $($name: self.$name.or(other.$name),)* }
+            }
+
             pub const COUNT: usize = [$(stringify!($name),)*].len();
 
             /// In the order of the fields.
@@ -114,8 +119,9 @@ pub struct NamespaceReading {
     pub name: String,
     /// The one that the daemon lives in.
     pub own: bool,
+    /// What was not read stands as it stood.
     pub host: HostFigures,
-    /// The texts of `ip_local_port_range` and `ip_local_reserved_ports`; `None` when the first cannot be read.
+    /// The texts of `ip_local_port_range` and `ip_local_reserved_ports`; `None` when they were not read, or cannot be.
     pub ports: Option<(String, String)>,
 }
 

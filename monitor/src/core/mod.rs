@@ -207,7 +207,7 @@ impl Core {
     fn handle_namespaces(&mut self, readings: &[NamespaceReading], refused: u64) {
         let Some(namespaces) = &mut self.namespaces else { return };
         namespaces.take(readings, refused, self.aggregates.netns.as_ref());
-        self.ranges.others = readings.iter().filter_map(|each| Some((each.id, namespaces::range(each)?))).collect();
+        self.ranges.others = namespaces.ranges();
         let host = namespaces.sum_up(self.host);
         self.handle_host(host);
     }

@@ -1,7 +1,7 @@
 //! The watched namespaces: what was read in each, and sums that never go back when one of them goes.
 //!
 //! The kernel counts from the birth of a namespace and forgets with its end; so what each has grown by between two looks is added up.
-//! What one counted between the last look and its end nobody knows.
+//! What one counted between the last look and its end nobody knows. What a look leaves out stands as it stood.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,7 +25,7 @@ struct Living {
     name: String,
     own: bool,
     host: HostFigures,
-    ports_available: Option<u64>,
+    range: Option<EphemeralRange>,
 }
 
 /// All of them.
@@ -33,7 +33,7 @@ pub struct Namespaces {
     places: Places,
     living: BTreeMap<NetnsId, Living>,
     /// The oldest first.
-    gone: VecDeque<(Identity, HostFigures)>,
+    gone: VecDeque<(NetnsId, Living)>,
     /// Counters only.
     sums: HostFigures,
     /// Of the last census.
@@ -76,27 +76,25 @@ impl Namespaces {
                     if old.name != reading.name {
                         self.places.rename(&old.name, &reading.name);
                     }
-                    Some(old.host)
+                    Some(old)
                 }
                 Some(other) => {
-                    self.bury(reading.id, &other);
+                    self.bury(reading.id, other);
                     self.exhume(reading)
                 }
                 None => self.exhume(reading),
             };
-            let (host, counted) = self.grow(last, reading.host);
-            grown.push((reading.name.as_str(), counted));
-            let living = Living {
-                cookie: reading.cookie,
-                name: reading.name.clone(),
-                own: reading.own,
-                host,
-                ports_available: range(reading).map(|range| range.available()),
+            let host = match &last {
+                Some(last) => reading.host.or(last.host),
+                None => reading.host,
             };
+            grown.push((reading.name.as_str(), self.grow(last.as_ref().map(|last| last.host), host)));
+            let range = range(reading).or(last.and_then(|last| last.range));
+            let living = Living { cookie: reading.cookie, name: reading.name.clone(), own: reading.own, host, range };
             self.living.insert(reading.id, living);
         }
         for (id, old) in before {
-            self.bury(id, &old);
+            self.bury(id, old);
         }
         self.choose(full);
         for (name, counted) in grown {
@@ -104,41 +102,37 @@ impl Namespaces {
         }
     }
 
-    /// Adds what the counters grew by. Gives where they stand, and what of the growth is shown by namespace.
-    fn grow(&mut self, last: Option<HostFigures>, mut now: HostFigures) -> (HostFigures, Counted) {
+    /// Adds what the counters grew by; gives what of it is shown by namespace.
+    fn grow(&mut self, last: Option<HostFigures>, mut now: HostFigures) -> Counted {
         let mut last = last.unwrap_or_default();
         let mut grown = HostFigures::default();
         let counters = last.counters().into_iter().zip(now.counters()).zip(grown.counters()).zip(self.sums.counters());
         for (((last, now), grown), sum) in counters {
-            // One that could not be read this time stands where it stood.
-            *now = now.or(*last);
             if let Some(now) = *now {
                 let more = now.saturating_sub(last.unwrap_or(0));
                 *grown = Some(more);
                 *sum = Some(sum.unwrap_or(0) + more);
             }
         }
-        let counted = Counted {
+        Counted {
             time_wait_overflows: grown.time_wait_overflows.unwrap_or(0),
             listen_overflows: grown.listen_overflows.unwrap_or(0),
             listen_drops: grown.listen_drops.unwrap_or(0),
-        };
-        (now, counted)
+        }
     }
 
-    fn bury(&mut self, id: NetnsId, old: &Living) {
+    fn bury(&mut self, id: NetnsId, old: Living) {
         self.small.remove(&id);
         if self.gone.len() >= GONE_LIMIT {
             self.gone.pop_front();
         }
-        self.gone.push_back(((id, old.cookie), old.host));
+        self.gone.push_back((id, old));
     }
 
     /// What was last read in a namespace that had been taken for gone.
-    fn exhume(&mut self, reading: &NamespaceReading) -> Option<HostFigures> {
-        let identity = (reading.id, reading.cookie);
-        let place = self.gone.iter().rposition(|(gone, host)| *gone == identity && !went_back(*host, reading.host))?;
-        self.gone.remove(place).map(|(_, host)| host)
+    fn exhume(&mut self, reading: &NamespaceReading) -> Option<Living> {
+        let place = self.gone.iter().rposition(|(id, gone)| *id == reading.id && is_same(gone, reading))?;
+        self.gone.remove(place).map(|(_, gone)| gone)
     }
 
     fn choose(&mut self, full: Option<&NetnsSockets>) {
@@ -188,6 +182,11 @@ impl Namespaces {
         host
     }
 
+    /// The range of each, where it is known.
+    pub fn ranges(&self) -> BTreeMap<NetnsId, EphemeralRange> {
+        self.living.iter().filter_map(|(id, living)| Some((*id, living.range.clone()?))).collect()
+    }
+
     pub fn name(&self, id: NetnsId) -> Option<&str> {
         self.living.get(&id).map(|living| living.name.as_str())
     }
@@ -199,7 +198,7 @@ impl Namespaces {
             own: living.own,
             small: self.small_of(*id, living),
             host: &living.host,
-            ports_available: living.ports_available,
+            ports_available: living.range.as_ref().map(EphemeralRange::available),
         })
     }
 
@@ -223,7 +222,7 @@ impl Namespaces {
             let all = self.small_of(*id, living).add_to(full.get(id).copied().unwrap_or(&none));
             row.sockets.iter_mut().zip(all).for_each(|(sum, sockets)| *sum += sockets);
             row.time_wait_limit = living.host.tcp_max_tw_buckets;
-            row.ports_available = living.ports_available;
+            row.ports_available = living.range.as_ref().map(EphemeralRange::available);
             row.ports_used = fullest.map(|fullest| fullest.get(id).copied().unwrap_or(0));
         }
         let mut rows: Vec<NamespaceRow> = rows.into_values().collect();
@@ -250,8 +249,7 @@ fn went_back(mut last: HostFigures, mut now: HostFigures) -> bool {
         .any(|(last, now)| last.zip(*now).is_some_and(|(last, now)| now < last))
 }
 
-/// The range of a namespace; `None` when it could not be read.
-pub fn range(reading: &NamespaceReading) -> Option<EphemeralRange> {
+fn range(reading: &NamespaceReading) -> Option<EphemeralRange> {
     let (range, reserved) = reading.ports.as_ref()?;
     EphemeralRange::parse(range, reserved).ok()
 }

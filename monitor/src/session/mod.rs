@@ -21,7 +21,7 @@ use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes,
 
 use background::Background;
 pub use schedule::Schedule;
-use survey::{Survey, survey};
+use survey::{Depth, Survey, survey};
 pub use waker::Waker;
 use walk::{Reach, Walked, own_figures, read_host_figures, read_ports, read_walk};
 
@@ -296,7 +296,7 @@ impl Session {
     }
 
     fn begin_survey(&mut self) {
-        match Background::start("namespaces", self.waker.clone(), || survey(|| Ok(()))) {
+        match Background::start("namespaces", self.waker.clone(), || survey(Depth::Counters, || Ok(()))) {
             Ok(survey) => self.survey = Some(survey),
             Err(error) => self.survey_failed(&error),
         }

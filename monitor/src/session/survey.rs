@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::walk::{read_host_figures, read_ports};
+use super::clock;
+use super::walk::{read_counters, read_host_figures, read_ports};
 use crate::event::NetnsId;
 use crate::host::{NetnsBook, NetnsNames, enter_netns, find_namespaces, read_netns_cookie};
 use crate::input::{HostFigures, NamespaceReading};
@@ -26,8 +27,17 @@ pub struct Survey {
     read: Vec<Read>,
     /// Namespaces that could not be entered.
     pub refused: u64,
-    /// Without the visits.
+    /// CPU time, without that of the visits.
     pub took: Duration,
+}
+
+/// How much is read in each namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Counters and populations, and what the last whole look has told of the rest.
+    Counters,
+    /// Sysctls too.
+    Whole,
 }
 
 /// Moves the calling thread into every namespace of the host, one after the other, and calls `visit` there before the figures are read.
@@ -35,8 +45,8 @@ pub struct Survey {
 ///
 /// # Errors
 /// Those of `visit`, and of the list of namespaces.
-pub fn survey(mut visit: impl FnMut() -> io::Result<()>) -> io::Result<Survey> {
-    let (started, mut visits) = (Instant::now(), Duration::ZERO);
+pub fn survey(depth: Depth, mut visit: impl FnMut() -> io::Result<()>) -> io::Result<Survey> {
+    let (started, mut visits) = (clock::thread_cpu(), Duration::ZERO);
     let (mut read, mut refused) = (Vec::new(), 0);
     for found in find_namespaces()? {
         match enter(&found.file, found.own) {
@@ -48,19 +58,16 @@ pub fn survey(mut visit: impl FnMut() -> io::Result<()>) -> io::Result<Survey> {
                 continue;
             }
         }
-        let begun = Instant::now();
+        let begun = clock::thread_cpu();
         visit()?;
-        visits += begun.elapsed();
-        read.push(Read {
-            id: found.id,
-            cookie: read_netns_cookie(),
-            own: found.own,
-            names: found.names,
-            host: read_host_figures(),
-            ports: read_ports(),
-        });
+        visits += clock::thread_cpu().saturating_sub(begun);
+        let (host, ports) = match depth {
+            Depth::Counters => (read_counters(), None),
+            Depth::Whole => (read_host_figures(), read_ports()),
+        };
+        read.push(Read { id: found.id, cookie: read_netns_cookie(), own: found.own, names: found.names, host, ports });
     }
-    Ok(Survey { read, refused, took: started.elapsed().saturating_sub(visits) })
+    Ok(Survey { read, refused, took: clock::thread_cpu().saturating_sub(started + visits) })
 }
 
 /// The first is the one in which the thread is.
