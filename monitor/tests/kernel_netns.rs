@@ -324,3 +324,28 @@ fn a_record_of_all_namespaces_replays_to_the_byte() {
     check_sums(&page);
     drop(held);
 }
+
+#[test]
+fn without_the_right_to_enter_namespaces_it_says_what_is_lost() {
+    // CAP_BPF and CAP_PERFMON alone: enough for this namespace.
+    let limited = |arguments: &[&str]| {
+        let output = Command::new("setpriv")
+            .args(["--bounding-set=-all,+bpf,+perfmon", "--inh-caps=-all"])
+            .arg(program())
+            .args(arguments)
+            .output()
+            .expect("setpriv (Debian package `util-linux`) can be started");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (status, said) = limited(&["run", "--netns", "all", "--socket", "", "--web.listen-address", "127.0.0.1:0"]);
+    assert_eq!((status, said.lines().count()), (Some(2), 1), "{said}");
+    for words in ["CAP_SYS_ADMIN", "their sockets, limits and counters are lost", "--netns host"] {
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+    let (status, said) = limited(&["check", "--netns", "all", "--web.listen-address", "127.0.0.1:0"]);
+    assert_eq!(status, Some(2), "{said}");
+    let line =
+        said.lines().find(|line| line.starts_with("netns ")).unwrap_or_else(|| panic!("no item netns in {said}"));
+    assert!(line.contains("missing") && line.contains("the sockets, limits and counters of"), "{line}");
+}
