@@ -3,9 +3,12 @@
 mod lab;
 
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,7 @@ use lab::page::Page;
 use lab::place::Family;
 use lab::sockets::{connect_nonblocking, listen, listen_with, pair};
 use lab::tables::{gauges, namespace_gauges, ss, tcp_ext};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// A walk that took long, as on a busy machine, is not repeated for a minute.
 const WITHIN: Duration = Duration::from_secs(75);
@@ -85,7 +89,7 @@ fn wait_after(listener: &TcpListener, connections: usize) {
 }
 
 /// Two more connections than the queue of `listener` holds; nobody accepts.
-fn overflow(listener: &TcpListener, backlog: usize) -> Vec<socket2::Socket> {
+fn overflow(listener: &TcpListener, backlog: usize) -> Vec<Socket> {
     let address = listener.local_addr().expect("a bound listener");
     (0..backlog + 3).map(|_| connect_nonblocking(address)).collect()
 }
@@ -276,6 +280,35 @@ fn a_hundred_namespaces_and_odd_names_stay_within_bounds() {
     daemon.stop();
 }
 
+/// A process like one in a container: in a cgroup, a cgroup namespace and a network namespace of its own, with a listener and a
+/// connection to itself. Its descriptors outlive the change of program.
+fn contained(netns: &Netns, cgroup: &Path) -> Inhabitant {
+    let procs = OpenOptions::new().write(true).open(cgroup.join("cgroup.procs")).expect("the cgroup's processes");
+    let address = SockAddr::from(Family::V4.loopback(1, 4000));
+    let live = move || {
+        (&procs).write_all(b"0")?;
+        // SAFETY: takes a flag and changes this process only.
+        if unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let (listener, client) = (tcp_socket()?, tcp_socket()?);
+        listener.bind(&address)?;
+        listener.listen(1)?;
+        client.connect(&address)?;
+        std::mem::forget((listener, client));
+        Ok(())
+    };
+    let mut command = Command::new("sleep");
+    // SAFETY: between fork and exec it makes system calls alone, on what was made before.
+    unsafe { command.arg("60").pre_exec(live) };
+    Inhabitant(netns.run(|| command.spawn().expect("sleep starts")))
+}
+
+/// Survives exec.
+fn tcp_socket() -> std::io::Result<Socket> {
+    Socket::new_raw(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))
+}
+
 #[test]
 fn a_container_goes_by_the_name_of_its_unit() {
     let mount = synfin::host::read_mount("/proc/self/mountinfo".as_ref()).expect("a cgroup v2 mount");
@@ -283,21 +316,20 @@ fn a_container_goes_by_the_name_of_its_unit() {
     let cgroup = mount.join(&unit);
     std::fs::create_dir(&cgroup).expect("a new cgroup");
     let (here, inside) = (Netns::new(), Netns::new());
-    let inhabitant = Inhabitant::of(&inside);
-    std::fs::write(cgroup.join("cgroup.procs"), inhabitant.0.id().to_string()).expect("a process in its cgroup");
+    let container = contained(&inside, &cgroup);
     let daemon = Daemon::start(&here, &["--netns", "all", "--socket", ""]);
     let mut scraper = Scraper::connect(&here);
-    let held = inside.run(|| {
-        let listener = listen(Family::V4.loopback(1, 4000));
-        (0..3).map(|_| pair(&listener)).collect::<Vec<_>>()
-    });
-    let established = format!("synfin_tcp_namespace_sockets{{namespace=\"{unit}\",state=\"established\"}}");
+    let sockets = |page: &Page, state: &str| {
+        let value = |series: String| page.0.get(&series).copied();
+        let namespace = format!("synfin_tcp_namespace_sockets{{namespace=\"{unit}\",state=\"{state}\"}}");
+        (value(namespace), value(format!("synfin_tcp_unit_sockets{{state=\"{state}\",unit=\"{unit}\"}}")))
+    };
     let page = scrape_until(&mut scraper, &daemon, "its sockets under its name", |page| {
-        page.0.get(&established) == Some(&6.0)
+        sockets(page, "established") == (Some(2.0), Some(2.0)) && sockets(page, "listen") == (Some(1.0), Some(1.0))
     });
     check_sums(&page);
     assert!(page.0.contains_key(&of("time_wait_limit_sockets", "host")), "that of process 1");
-    drop((held, inhabitant));
+    drop(container);
     // The kernel lets go of an ended process a moment later.
     lab::wait_until("the cgroup is empty", WITHIN, || std::fs::remove_dir(&cgroup).is_ok());
     daemon.stop();

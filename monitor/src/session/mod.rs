@@ -277,6 +277,7 @@ impl Session {
         self.drain_all(observer);
         self.schedule.done(Instant::now(), walked.took);
         if let Some(survey) = walked.survey {
+            self.surveys.postpone(Instant::now());
             self.take_survey(survey, observer);
         }
         let walk = Walk {
@@ -307,6 +308,7 @@ impl Session {
             Ok(survey) => {
                 // Ends first, then the counter that says which of them the kernel refused a small socket.
                 self.drain_all(observer);
+                self.surveys.done(Instant::now(), survey.took);
                 self.take_survey(survey, observer);
             }
             Err(error) => self.survey_failed(&error),
@@ -314,7 +316,6 @@ impl Session {
     }
 
     fn take_survey(&mut self, survey: Survey, observer: &mut impl Observer) {
-        self.surveys.done(Instant::now(), survey.took);
         tracing::debug!(took = ?survey.took, refused = survey.refused, "looked into the network namespaces");
         let refused = survey.refused;
         let readings = survey.name(&mut self.netns_book);
