@@ -16,7 +16,7 @@ pub mod kind {
     pub const END: u32 = 7;
     pub const UNIT: u32 = 8;
     pub const PORTS: u32 = 9;
-    pub const NAMESPACES: u32 = 10;
+    pub const NAMESPACES: u32 = 12;
 }
 
 /// Appends the payload of `input` to `out` and gives its kind.
