@@ -22,7 +22,7 @@ pub struct SocketId(pub u64);
 pub struct CgroupId(pub u64);
 
 /// Inode number of a network namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct NetnsId(pub u32);
 
 /// TCP states; discriminants are the kernel's (include/net/tcp_states.h).

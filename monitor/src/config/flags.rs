@@ -56,7 +56,7 @@ pub struct KernelFlags {
     /// Type information of the running kernel, for kernels that do not carry it [default: /sys/kernel/btf/vmlinux]
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
-    /// Network namespaces to watch [default: host]
+    /// Network namespaces to watch: host (the own one) or all, told apart in the metrics (takes CAP_SYS_ADMIN) [default: host]
     #[arg(long, value_name = "WHICH")]
     pub netns: Option<NetnsScope>,
 }

@@ -5,6 +5,7 @@ mod evidence;
 mod figures;
 mod flows;
 mod moment;
+mod namespaces;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -12,17 +13,18 @@ mod time_wait;
 mod view;
 
 use crate::aggregate::{
-    Aggregates, CensusStatus, EphemeralRange, KernelCounters, Lost, Populations, ProbeStatus, Readings, SmallSockets,
-    Snapshot, Units,
+    Aggregates, CensusStatus, EphemeralRange, EphemeralRanges, KernelCounters, Lost, Populations, ProbeStatus,
+    Readings, SmallSockets, Snapshot, Units,
 };
 use crate::census;
 use crate::config::EndpointDetail;
 use crate::decode::decode;
 use crate::event::{CgroupId, Event, TcpState};
-use crate::input::{HostFigures, Input, Walk};
+use crate::input::{HostFigures, Input, NamespaceReading, Walk};
 use crate::lifecycle::{Connection, Options, Outcome, Role, Tracker};
 use contacts::Contacts;
 use figures::{Pages, Sources};
+use namespaces::Namespaces;
 use tally::{Tally, seed};
 use time_wait::Ledger;
 use view::View;
@@ -60,6 +62,8 @@ pub struct CoreOptions {
     pub owners: usize,
     /// SYN-ACK retransmissions come as events.
     pub synack_probe: bool,
+    /// Where all network namespaces are watched: how many are shown before `other`.
+    pub namespaces: Option<usize>,
 }
 
 /// What only the edges know, for a snapshot.
@@ -90,7 +94,9 @@ pub struct Core {
     missed_at_last_walk: u64,
     small: SmallSockets,
     requests: Vec<(CgroupId, u64)>,
-    range: Option<EphemeralRange>,
+    ranges: EphemeralRanges,
+    /// `Some` where all are watched.
+    namespaces: Option<Namespaces>,
     ledger: Ledger,
     contacts: Contacts,
     /// Of the last census.
@@ -103,7 +109,10 @@ impl Core {
         let tracker_options = Options { synack_probe: options.synack_probe };
         Self {
             tracker: Tracker::with_options(options.max_connections, tracker_options),
-            aggregates: Aggregates::default(),
+            aggregates: match options.namespaces {
+                None => Aggregates::default(),
+                Some(_) => Aggregates::default().by_netns(),
+            },
             populations: Populations::default(),
             units: Units::new(options.units),
             totals: KernelCounters::default(),
@@ -116,7 +125,8 @@ impl Core {
             missed_at_last_walk: 0,
             small: SmallSockets::default(),
             requests: Vec::new(),
-            range: None,
+            ranges: EphemeralRanges::default(),
+            namespaces: options.namespaces.map(Namespaces::new),
             ledger: Ledger::new(options.owners),
             contacts: Contacts::default(),
             view: View::default(),
@@ -132,8 +142,12 @@ impl Core {
                 self.totals = KernelCounters::sum([*counters]);
                 self.probe_missed = *probe_missed;
             }
-            Input::Host(figures) => self.handle_host(*figures),
-            Input::Ports { range, reserved } => self.range = EphemeralRange::parse(range, reserved).ok(),
+            Input::Host(figures) => match &self.namespaces {
+                None => self.handle_host(*figures),
+                Some(namespaces) => self.host = namespaces.sum_up(*figures),
+            },
+            Input::Ports { range, reserved } => self.ranges.own = EphemeralRange::parse(range, reserved).ok(),
+            Input::Namespaces { readings, refused } => self.handle_namespaces(readings, *refused),
             // Names matter only at the edges.
             Input::Unit { .. } => {}
             Input::WalkBegins { at, counters } => {
@@ -168,14 +182,14 @@ impl Core {
             }
             observer.event(&event, known);
         }
-        let Self { aggregates, tracker, ledger, contacts, view, range, .. } = self;
+        let Self { aggregates, tracker, ledger, contacts, view, ranges, .. } = self;
         tracker.handle_event(&event, &mut |outcome| {
             aggregates.apply(&outcome);
             contacts.apply(&event, &outcome);
             if let Outcome::Finished(end) = &outcome {
                 let role = match end.role {
                     Role::Client | Role::Server => end.role,
-                    Role::Unknown => view.listening.role_of(end.netns, &end.tuple, range.as_ref()),
+                    Role::Unknown => view.listening.role_of(end.netns, &end.tuple, ranges.of(end.netns)),
                 };
                 ledger.finished(end, role);
             }
@@ -192,6 +206,15 @@ impl Core {
         self.aggregates.resolve_suspects(cookies);
         self.ledger.flows.settle_refusals(figures.time_wait_overflows);
         self.host = figures;
+    }
+
+    /// Counters of all namespaces: only now is known what they have grown by.
+    fn handle_namespaces(&mut self, readings: &[NamespaceReading], refused: u64) {
+        let Some(namespaces) = &mut self.namespaces else { return };
+        namespaces.take(readings, refused, self.aggregates.netns.as_ref());
+        self.ranges.others = namespaces.ranges();
+        let host = namespaces.sum_up(self.host);
+        self.handle_host(host);
     }
 
     fn handle_walk(&mut self, walk: &Walk<'_>, observer: &mut impl Observer) {
@@ -217,8 +240,15 @@ impl Core {
             observer.outcome(&outcome);
         });
         self.totals = after;
-        self.handle_host(walk.host);
-        self.view = view::take(walk, found, &self.tracker, &mut self.ledger, self.range.as_ref());
+        match &mut self.namespaces {
+            None => self.handle_host(walk.host),
+            Some(namespaces) => {
+                namespaces.take_census(tally.small_by_netns);
+                self.host = namespaces.sum_up(walk.host);
+            }
+        }
+        let recycled = self.host.tw_recycled;
+        self.view = view::take(walk, found, &self.tracker, &mut self.ledger, &self.ranges, recycled);
         self.small = tally.small;
         self.requests = tally.requests;
         self.walks_done += 1;
@@ -277,16 +307,24 @@ impl Core {
         let sources = Sources {
             ledger: &mut self.ledger,
             view: &self.view,
-            range: self.range.as_ref(),
+            range: self.ranges.own.as_ref(),
             host: &self.host,
             time_wait: snapshot.sockets[TcpState::TimeWait.index()],
         };
         snapshot.figures = self.pages.figures(sources, &mut name_unit);
+        let fullest = self.view.ports.as_ref().map(|usage| &usage.fullest);
+        let by_netns = self.aggregates.netns.as_ref();
+        let namespaces = self.namespaces.as_ref();
+        snapshot.figures.namespaces =
+            namespaces.map(|namespaces| namespaces.figures(&snapshot.sockets, by_netns, fullest));
         snapshot
     }
 
     /// Small sockets by the last census and the last total of the kernel.
     fn small_now(&self) -> SmallSockets {
-        self.host.time_wait.map_or(self.small, |tw| self.small.with_sockstat(tw))
+        match &self.namespaces {
+            None => self.host.time_wait.map_or(self.small, |tw| self.small.with_sockstat(tw)),
+            Some(namespaces) => namespaces.small(),
+        }
     }
 }

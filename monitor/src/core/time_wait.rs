@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use super::flows::{Cgroup, Flows, Level, TimeLeft};
 use crate::aggregate::{
-    EphemeralRange, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, REMAINING_MS, SmallSocket, Substate, TopK,
+    EphemeralRanges, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, REMAINING_MS, SmallSocket, Substate, TopK,
     Unit, endpoint_of, share,
 };
 use crate::event::{KernelTime, NetnsId, Tuple};
@@ -111,9 +111,9 @@ impl Ledger {
         &'a mut self,
         began: KernelTime,
         listening: &'a Listening,
-        range: Option<&'a EphemeralRange>,
+        ranges: &'a EphemeralRanges,
     ) -> Counting<'a> {
-        let makers = Makers::new(&mut self.owners, listening, range, MAKERS_CAPACITY);
+        let makers = Makers::new(&mut self.owners, listening, ranges, MAKERS_CAPACITY);
         Counting { makers, flows: &mut self.flows, began, standing: 0, time_left: TimeLeft::default() }
     }
 

@@ -1,9 +1,11 @@
 //! A live watch: the probes and the core that follows them, driven by one thread. Knows no network server and no runtime.
 
+mod background;
 pub mod clock;
 mod evidence;
 pub mod foreground;
 mod schedule;
+mod survey;
 mod waker;
 mod walk;
 
@@ -13,13 +15,15 @@ use std::time::{Duration, Instant};
 use crate::aggregate::Snapshot;
 use crate::config::EndpointDetail;
 use crate::core::{Core, CoreOptions, Gauges, OWNERS_DEFAULT, Observer};
-use crate::host::CgroupNames;
+use crate::host::{CgroupNames, NetnsBook};
 use crate::input::{Input, Walk};
 use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, Records, Skipped};
 
+use background::Background;
 pub use schedule::Schedule;
+use survey::{Depth, Survey, survey};
 pub use waker::Waker;
-use walk::{Reach, WalkUnderWay, Walked, read_host_figures, read_ports};
+use walk::{Reach, Walked, own_figures, read_host_figures, read_ports, read_walk};
 
 /// The ring is looked at so often even when the kernel side does not wake the reader.
 const POLL: Duration = Duration::from_millis(50);
@@ -39,6 +43,8 @@ pub struct SessionOptions {
     /// Rows of a metric before `other`.
     pub top: usize,
     pub endpoints: EndpointDetail,
+    /// Values of the label `namespace` before `other`; read only where all namespaces are watched.
+    pub namespaces: usize,
     /// The least time between two walks over the socket tables.
     pub census_interval: Duration,
 }
@@ -55,7 +61,11 @@ pub struct Session {
     core: Core,
     cgroups: CgroupNames,
     schedule: Schedule,
-    walk: Option<WalkUnderWay>,
+    walk: Option<Background<Walked>>,
+    /// Looks at the figures of all namespaces between two walks; never while one goes on, so that looks come in their order.
+    survey: Option<Background<Survey>>,
+    surveys: Schedule,
+    netns_book: NetnsBook,
     host_read_at: Option<Instant>,
     /// The texts that the core was given last.
     ports: Option<(String, String)>,
@@ -86,6 +96,7 @@ impl Session {
             endpoints: options.endpoints,
             owners: OWNERS_DEFAULT,
             synack_probe: probes.sees_synack_retransmits(),
+            namespaces: options.load.netns.is_none().then_some(options.namespaces),
         });
         let mut session = Self {
             probes,
@@ -96,6 +107,9 @@ impl Session {
             cgroups: CgroupNames::of_this_host(),
             schedule: Schedule::new(options.census_interval),
             walk: None,
+            survey: None,
+            surveys: Schedule::new(HOST_INTERVAL),
+            netns_book: NetnsBook::default(),
             host_read_at: None,
             ports: None,
             waker,
@@ -142,11 +156,18 @@ impl Session {
             self.name_new_cgroups(now);
             self.probes.flush_log();
         }
-        if let Some(result) = self.walk.as_ref().and_then(WalkUnderWay::poll) {
+        if let Some(result) = self.walk.as_ref().and_then(Background::poll) {
             self.walk = None;
             self.finish_walk(result, observer);
-        } else if self.walk.is_none() && self.schedule.is_due(now) {
-            self.begin_walk(observer);
+        } else if let Some(result) = self.survey.as_ref().and_then(Background::poll) {
+            self.survey = None;
+            self.finish_survey(result, observer);
+        } else if self.walk.is_none() && self.survey.is_none() {
+            if self.schedule.is_due(now) {
+                self.begin_walk(observer);
+            } else if self.watches_all && self.surveys.is_due(now) && self.walks_are_seldom() {
+                self.begin_survey();
+            }
         }
         taken == BATCH
     }
@@ -181,11 +202,7 @@ impl Session {
 
     fn read_host(&mut self, observer: &mut impl Observer) {
         self.read_totals(observer);
-        let mut host = read_host_figures();
-        if self.watches_all {
-            // Of one namespace only, where the populations are of all: the walks sum them up.
-            (host.time_wait, host.syncookies_received) = (None, None);
-        }
+        let host = if self.watches_all { own_figures() } else { read_host_figures() };
         self.feed(&Input::Host(host), observer);
         let ports = read_ports();
         if let Some((range, reserved)) = ports.as_ref().filter(|_| ports != self.ports) {
@@ -219,7 +236,7 @@ impl Session {
             let counters = self.counters.read();
             // Before the first socket is read: the end of one that the walk meets must be remembered.
             self.feed(&Input::WalkBegins { at: clock::kernel_now(), counters: &counters }, observer);
-            WalkUnderWay::start(reach, self.waker.clone()).map_err(|error| error.to_string())
+            Background::start("census", self.waker.clone(), || read_walk(reach)).map_err(|error| error.to_string())
         });
         match begun {
             Ok(walk) => self.walk = Some(walk),
@@ -235,6 +252,10 @@ impl Session {
         let counters = self.counters.read();
         self.drain_all(observer);
         self.schedule.done(Instant::now(), walked.took);
+        if let Some(survey) = walked.survey {
+            self.surveys.postpone(Instant::now());
+            self.take_survey(survey, observer);
+        }
         let walk = Walk {
             began: walked.began,
             ended: walked.ended,
@@ -244,6 +265,42 @@ impl Session {
             unix_seconds: walked.unix_seconds,
         };
         self.feed(&Input::Walk(walk), observer);
+    }
+
+    /// Otherwise each walk brings the figures soon enough.
+    fn walks_are_seldom(&self) -> bool {
+        self.schedule.interval() > 2 * self.surveys.interval()
+    }
+
+    fn begin_survey(&mut self) {
+        match Background::start("namespaces", self.waker.clone(), || survey(Depth::Counters, || Ok(()))) {
+            Ok(survey) => self.survey = Some(survey),
+            Err(error) => self.survey_failed(&error),
+        }
+    }
+
+    fn finish_survey(&mut self, result: std::io::Result<Survey>, observer: &mut impl Observer) {
+        match result {
+            Ok(survey) => {
+                // Ends first, then the counter that says which of them the kernel refused a small socket.
+                self.drain_all(observer);
+                self.surveys.done(Instant::now(), survey.took);
+                self.take_survey(survey, observer);
+            }
+            Err(error) => self.survey_failed(&error),
+        }
+    }
+
+    fn take_survey(&mut self, survey: Survey, observer: &mut impl Observer) {
+        tracing::debug!(took = ?survey.took, refused = survey.refused, "looked into the network namespaces");
+        let refused = survey.refused;
+        let readings = survey.name(&mut self.netns_book);
+        self.feed(&Input::Namespaces { readings: &readings, refused }, observer);
+    }
+
+    fn survey_failed(&mut self, error: &dyn std::fmt::Display) {
+        tracing::warn!("cannot look into the network namespaces: {error}; their figures stay as they are");
+        self.surveys.done(Instant::now(), Duration::ZERO);
     }
 
     fn walk_failed(&mut self, error: &dyn std::fmt::Display, observer: &mut impl Observer) {

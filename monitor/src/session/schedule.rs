@@ -33,6 +33,11 @@ impl Schedule {
         self.next = Some(now + self.interval);
     }
 
+    /// What it was to bring came in another way: the interval begins anew.
+    pub fn postpone(&mut self, now: Instant) {
+        self.next = Some(now + self.interval);
+    }
+
     /// There is no way to walk on this host.
     pub fn never(&mut self) {
         self.possible = false;
@@ -70,6 +75,9 @@ mod tests {
         schedule.done(start, Duration::ZERO);
         assert!(!schedule.is_due(start + Duration::from_millis(999)));
         assert!(schedule.is_due(start + Duration::from_secs(1)));
+        schedule.postpone(start + Duration::from_millis(500));
+        assert!(!schedule.is_due(start + Duration::from_millis(1499)));
+        assert!(schedule.is_due(start + Duration::from_millis(1500)));
         schedule.never();
         assert!(!schedule.is_due(start + Duration::from_secs(9)));
     }
