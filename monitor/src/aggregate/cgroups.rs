@@ -72,6 +72,11 @@ impl CgroupSockets {
         self.new.drain(..)
     }
 
+    /// Whether [`Self::take_new`] has any.
+    pub fn has_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
     /// In order of first sight.
     pub fn rows(&self) -> &[(CgroupId, PerState<u64>)] {
         &self.rows

@@ -71,6 +71,8 @@ pub struct Gauges {
     /// Unix seconds.
     pub started_unix_seconds: f64,
     pub census_interval_seconds: f64,
+    /// What taking in the last walk took, after the walk itself.
+    pub census_apply_seconds: f64,
 }
 
 /// Tracker, aggregates and populations, and what they were told of the world.
@@ -168,9 +170,15 @@ impl Core {
             aggregates.apply(&outcome);
             contacts.apply(&event, &outcome);
             if let Outcome::Finished(end) = &outcome {
-                let role = match end.role {
-                    Role::Client | Role::Server => end.role,
-                    Role::Unknown => view.listening.role_of(end.netns, &end.tuple, range.as_ref()),
+                let role = match (end.lifetime_ns, end.role) {
+                    (Some(_), Role::Client | Role::Server) => end.role,
+                    // The opening was not seen: records were lost, and with them maybe a change of hands. The ports know better.
+                    (None, _) | (_, Role::Unknown) => {
+                        match view.listening.role_of(end.netns, &end.tuple, range.as_ref()) {
+                            by_ports @ (Role::Client | Role::Server) => by_ports,
+                            Role::Unknown => end.role,
+                        }
+                    }
                 };
                 ledger.finished(end, role);
             }
@@ -224,6 +232,7 @@ impl Core {
             drift: audit.drift,
             resyncs: self.census.resyncs + u64::from(audit.resynced),
             interval_seconds: 0.0,
+            apply_seconds: 0.0,
         };
     }
 
@@ -252,7 +261,13 @@ impl Core {
         self.aggregates.cgroups.take_new().collect()
     }
 
-    /// Everything known now. `name_unit` gives the value of the label `unit` for a cgroup.
+    /// Whether [`Self::take_new_cgroups`] has any.
+    pub fn has_new_cgroups(&self) -> bool {
+        self.aggregates.cgroups.has_new()
+    }
+
+    /// Everything known now. `name_unit` gives the value of the label `unit` for a cgroup; counters keep, for good, the name that they
+    /// get when they first come.
     pub fn snapshot(&mut self, gauges: Gauges, mut name_unit: impl FnMut(CgroupId) -> String) -> Snapshot {
         let readings = Readings {
             counters: self.totals,
@@ -262,7 +277,11 @@ impl Core {
             ring_size_bytes: gauges.ring_size_bytes,
             tracked_connections: self.tracker.tracked() as u64,
             tracked_connections_limit: self.tracker.limit() as u64,
-            census: CensusStatus { interval_seconds: gauges.census_interval_seconds, ..self.census },
+            census: CensusStatus {
+                interval_seconds: gauges.census_interval_seconds,
+                apply_seconds: gauges.census_apply_seconds,
+                ..self.census
+            },
             probes: gauges.probes,
             started_unix_seconds: gauges.started_unix_seconds,
             small: self.small_now(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A walk may take one part in so many of the time of one CPU.
+/// A walk, with taking it in, may take one part in so many of the time of one CPU.
 const SHARE: u32 = 200;
 /// However dear, so often it is done.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ impl Schedule {
         self.possible && self.next.is_none_or(|next| now >= next)
     }
 
-    /// A walk that took `took` is over.
+    /// A walk is over that took `took`, taking in what it brought included.
     pub fn done(&mut self, now: Instant, took: Duration) {
         self.interval = (took * SHARE).clamp(self.least, self.least.max(LONGEST));
         self.next = Some(now + self.interval);
