@@ -249,9 +249,8 @@ fn a_ring_of_one_page_loses_records_and_no_socket() {
         listener
     });
     let at_once = scraper.scrape();
-    let ss = tables::ss(&netns);
-    let small = |page: &Page| tables::gauges(page)["time_wait"] + tables::gauges(page)["fin_wait2"];
-    assert_eq!(small(&at_once), ss["time_wait"] + ss["fin_wait2"], "before a census: the kernel's own total");
+    let (page, ss) = (tables::gauges(&at_once), tables::ss(&netns));
+    assert_eq!(tables::small(&page), tables::small(&ss), "before a census: the kernel's own total");
     assert_eq!(makers(&at_once), tables::gauges(&at_once)["time_wait"]);
 
     let page = settled(&mut scraper);

@@ -225,7 +225,8 @@ pub fn after_next_census(scraper: &mut Scraper) -> Page {
     let stamp = |page: &Page| page.value("synfin_census_timestamp_seconds");
     let first = stamp(&scraper.scrape());
     let mut page = Page::default();
-    wait_until("a further census", Duration::from_secs(40), || {
+    // However dear a census was, after a minute the next one is due.
+    wait_until("a further census", Duration::from_secs(75), || {
         page = scraper.scrape();
         stamp(&page) > first
     });
