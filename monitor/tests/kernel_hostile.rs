@@ -57,28 +57,28 @@ fn two_hundred_thousand_peers_stay_within_the_bounds() {
     netns.sysctl("net.ipv4.ip_local_reserved_ports", &PORT.to_string());
     netns.sysctl("net.ipv4.tcp_max_tw_buckets", "400000");
     netns.sysctl("net.ipv4.tcp_tw_reuse", "0");
+    let destination = Family::V4.loopback(1, PORT - 1);
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
+    let (everywhere, here) = netns.run(|| (listen_with(everywhere, 1024), listen_with(destination, 1024)));
     let (daemon, _) = start(&netns);
     std::thread::scope(|scope| {
         // As many remote ends of clients that close first …
         scope.spawn(|| {
             netns.enter();
-            let listener = listen_with(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)), 1024);
             let call = |n| {
                 let destination = SocketAddrV4::new(loopback(1 << 16, n), PORT).into();
                 Call { source: None, destination, server_first: false }
             };
-            play(&listener, (0..PEERS).map(call));
+            play(&everywhere, (0..PEERS).map(call));
         });
         // … as peers of a server that closes first.
         scope.spawn(|| {
             netns.enter();
-            let listener = listen_with(Family::V4.loopback(1, PORT - 1), 1024);
-            let destination = listener.local_addr().expect("it is bound");
             let call = |n| {
                 let source = Some(SocketAddrV4::new(loopback(1 << 23, n), 0).into());
                 Call { source, destination, server_first: true }
             };
-            play(&listener, (0..PEERS).map(call));
+            play(&here, (0..PEERS).map(call));
         });
     });
     let judge = |daemon: &Daemon, scraper: &mut Scraper, name: &str| {
@@ -108,7 +108,7 @@ fn two_hundred_thousand_peers_stay_within_the_bounds() {
     let by_role = ["client", "server", "unknown"]
         .map(|role| page.sum("synfin_time_wait_sockets", &[&format!("role=\"{role}\"")]));
     assert!(by_role[0] >= f64::from(PEERS) && by_role[1] >= f64::from(PEERS) && by_role[2] == 0.0, "{by_role:?}");
-    let of_server = format!("endpoint=\"{}\"", Family::V4.loopback(1, PORT - 1));
+    let of_server = format!("endpoint=\"{}\"", destination);
     let of_server = page.sum("synfin_time_wait_sockets", &[&of_server, "role=\"server\""]);
     assert_eq!(of_server, f64::from(PEERS), "one maker, however many peers");
     assert!(folded >= f64::from(PEERS) - 4096.0, "{folded} folded");

@@ -90,6 +90,7 @@ pub struct Core {
     /// Totals at the beginning of the walk under way, with the runs that had been missed by the walk before.
     walk_began: Option<KernelCounters>,
     missed_at_last_walk: u64,
+    lost_at_last_walk: u64,
     small: SmallSockets,
     requests: Vec<(CgroupId, u64)>,
     range: Option<EphemeralRange>,
@@ -116,6 +117,7 @@ impl Core {
             walks_done: 0,
             walk_began: None,
             missed_at_last_walk: 0,
+            lost_at_last_walk: 0,
             small: SmallSockets::default(),
             requests: Vec::new(),
             range: None,
@@ -200,8 +202,10 @@ impl Core {
     fn handle_walk(&mut self, walk: &Walk<'_>, observer: &mut impl Observer) {
         let (records, rest) = walk.sockets.as_chunks::<{ census::RECORD }>();
         // Decoded again for each pass: a list of hundreds of thousands of decoded sockets would cost more than that.
-        let found = || records.iter().filter_map(census::decode_record);
-        let tally = Tally::of(found());
+        let places = (0u32..).zip(records);
+        let tally = Tally::of(places.filter_map(|(place, record)| Some((place, census::decode_record(record)?))));
+        let found = records.iter().filter_map(census::decode_record);
+        let whole = || tally.whole.iter().filter_map(|&place| census::decode_record(records.get(place as usize)?));
         self.undecodable += records.len() as u64 - tally.sockets + u64::from(!rest.is_empty());
 
         let after = KernelCounters::sum([walk.counters]);
@@ -212,7 +216,7 @@ impl Core {
 
         let aggregates = &mut self.aggregates;
         let first = self.walks_done == 0;
-        self.tracker.reconcile(walk.began, found().filter_map(|found| seed(&found)), &mut |outcome| {
+        self.tracker.reconcile(walk.began, whole().filter_map(|found| seed(&found)), &mut |outcome| {
             // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
             if first || outcome != Outcome::TableFull {
                 aggregates.apply(&outcome);
@@ -221,7 +225,11 @@ impl Core {
         });
         self.totals = after;
         self.handle_host(walk.host);
-        self.view = view::take(walk, found, &self.tracker, &mut self.ledger, self.range.as_ref());
+        // A socket that the full table let go of still has its end told.
+        let Lost { ring_full, probe_missed, undecodable, table_full: _ } = self.lost();
+        let lost = ring_full + probe_missed + undecodable;
+        let newly_lost = lost.saturating_sub(std::mem::replace(&mut self.lost_at_last_walk, lost));
+        self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, self.range.as_ref(), newly_lost);
         self.small = tally.small;
         self.requests = tally.requests;
         self.walks_done += 1;

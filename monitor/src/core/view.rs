@@ -55,21 +55,24 @@ pub struct View {
     pub listening: Listening,
 }
 
-/// Counts the small sockets into `ledger`, and all of them into a view. `found`: the walk's sockets, gone through twice. The tracker has been reconciled with the walk.
-pub fn take<I: Iterator<Item = Found>>(
+/// Counts the small sockets into `ledger`, and all of them into a view. `whole`: the walk's full sockets; `found`: all of it. `lost`: records lost since the walk before. The tracker has
+/// been reconciled with the walk.
+pub fn take(
     walk: &Walk<'_>,
-    found: impl Fn() -> I,
+    whole: impl Iterator<Item = Found>,
+    found: impl Iterator<Item = Found>,
     tracker: &Tracker,
     ledger: &mut Ledger,
     range: Option<&EphemeralRange>,
+    lost: u64,
 ) -> View {
     let mut view = View { wall_offset_seconds: walk.unix_seconds - walk.ended.0 as f64 / 1e9, ..View::default() };
-    let listeners = view.add_listeners(found());
+    let listeners = view.add_listeners(whole);
     let listening = std::mem::take(&mut view.listening);
     let mut counting = ledger.count(walk.began, &listening, range);
     let mut ports = range.map(|range| Ports::new(range.clone(), PAIRS_CAPACITY));
     let mut inbound = Inbound::new(PAIRS_CAPACITY);
-    for socket in found() {
+    for socket in found {
         let (by, time_wait) = match socket.kind {
             Kind::Full { state: TcpState::Listen | TcpState::Close, .. } => continue,
             Kind::Full { state, .. } => {
@@ -108,7 +111,7 @@ pub fn take<I: Iterator<Item = Found>>(
         }
     }
     let counted = counting.finish();
-    ledger.finish(counted, walk.began, walk.host.tw_recycled);
+    ledger.finish(counted, walk.began, walk.host.tw_recycled, lost);
     view.listening = listening;
     view.ports = ports.map(|ports| ports.finish(PAIRS_KEPT));
     view.inbound = Some(inbound.finish(PAIRS_KEPT));
