@@ -5,27 +5,11 @@ mod lab;
 use std::time::{Duration, Instant};
 
 use lab::daemon::{Daemon, Scraper, after_next_census};
-use lab::netns::Netns;
+use lab::netns::{Inhabitant, Netns};
 use lab::place::Family;
 use lab::sockets::{listen, pair};
 
 const CONNECTIONS: usize = 7;
-
-/// A process that keeps the namespace in sight: one that only a descriptor holds is in no list of the kernel.
-struct Inhabitant(std::process::Child);
-
-impl Inhabitant {
-    fn of(netns: &Netns) -> Self {
-        Self(netns.run(|| std::process::Command::new("sleep").arg("60").spawn().expect("sleep starts")))
-    }
-}
-
-impl Drop for Inhabitant {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn sockets_of_another_namespace_are_in_totals_and_populations() {

@@ -4,7 +4,7 @@ mod lab;
 
 use lab::cgroup::own_unit;
 use lab::daemon::{Daemon, Scraper, after_next_census};
-use lab::netns::Netns;
+use lab::netns::{Inhabitant, Netns};
 use lab::page::Page;
 use lab::place::Family;
 use lab::sockets::*;
@@ -12,7 +12,6 @@ use lab::time_wait::*;
 use lab::{tables, wait_until};
 use socket2::SockAddr;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command};
 use std::time::Duration;
 
 /// Outside every range that connect() chooses from here.
@@ -131,22 +130,6 @@ fn what_an_administrator_kills_is_gone_from_every_figure() {
     // Both ends of the whole ones: the peer is told by a reset. A small socket goes without a word.
     assert_eq!(resets(&page) - resets(&before), 2.0 * (5.0 + 4.0));
     drop((waiting_on, half_closed, open));
-}
-
-/// A process that keeps a namespace in sight: one that only a descriptor holds is in no list of the kernel.
-struct Inhabitant(Child);
-
-impl Inhabitant {
-    fn of(netns: &Netns) -> Self {
-        Self(netns.run(|| Command::new("sleep").arg("60").spawn().expect("sleep starts")))
-    }
-}
-
-impl Drop for Inhabitant {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

@@ -129,13 +129,15 @@ fn four_hundred_thousand_are_no_trouble() {
         assert!(peak < RESIDENT_LIMIT_KIB, "{peak} KiB resident");
     }
     let [last, late] = scrapers.each_mut().map(settled);
-    for (page, name) in [(&last, "first"), (&late, "second")] {
+    for (page, found, name) in [(&last, 0, "first"), (&late, SOCKETS / 2, "second")] {
         assert_eq!(check_total(&netns, page), 0, "{name}");
+        let [expired, reused, unknown] = left(page);
         let lost = page.sum("synfin_events_lost_total", &[]);
-        eprintln!("{name}: {} entered, {:?} left, {lost} records lost", entered(page), left(page));
+        eprintln!("{name}: {} entered, {expired} expired, {unknown} left early, {lost} records lost", entered(page));
+        // Each ran out of its time, those that the second found there too. A record may be lost on a machine without a free CPU: then
+        // an entry that a census tells may be told once more, when its record is only late.
+        assert!(entered(page) >= SOCKETS - found, "{name}");
+        assert!(expired + unknown >= entered(page) + found, "{name}");
+        assert!(reused == 0 && unknown as f64 <= lost, "{name}");
     }
-    // Each of them ran out of its time; so did those that the second found.
-    assert_eq!(left(&last), [entered(&last), 0, 0]);
-    assert_eq!(left(&late)[1..], [0, 0]);
-    assert!(left(&late)[0] >= entered(&late) + SOCKETS / 2, "{:?} of {}", left(&late), entered(&late));
 }
