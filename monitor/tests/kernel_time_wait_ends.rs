@@ -147,14 +147,18 @@ fn a_namespace_takes_its_sockets_with_it() {
     });
     assert_eq!(tables::ss(&doomed)["time_wait"], SOCKETS);
     let full = settled(&mut all);
-    assert_eq!(towards_us(&full, "client", &own_unit()), SOCKETS);
+    // The whole host is watched: on a busy one a record may be lost, and then only the ports tell whose a socket was.
+    let ours = |page: &Page| [own_unit().as_str(), "unknown"].map(|unit| towards_us(page, "client", unit));
+    let lost = full.sum("synfin_events_lost_total", &[]);
+    assert_eq!(ours(&full).iter().sum::<u64>(), SOCKETS);
+    assert!(ours(&full)[1] as f64 <= lost, "{:?}, {lost} records lost", ours(&full));
     assert_eq!(makers(&full), tables::gauges(&full)["time_wait"]);
 
     drop((doomed, inhabitants.1));
     let mut page = full.clone();
     wait_until("the sockets of the deleted namespace are gone", Duration::from_secs(20), || {
         page = after_next_census(&mut all);
-        makers(&page) == tables::gauges(&page)["time_wait"] && towards_us(&page, "client", &own_unit()) == 0
+        makers(&page) == tables::gauges(&page)["time_wait"] && ours(&page) == [0, 0]
     });
     let [_, reused, unknown] = left_since(&page, &full);
     assert_eq!(reused, 0);
