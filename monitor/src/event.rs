@@ -170,7 +170,7 @@ impl From<SocketAddr> for Endpoint {
 }
 
 /// The IPv4-mapped form of an IPv4 address.
-pub fn mapped(v4: Ipv4Addr) -> [u8; 16] {
+pub const fn mapped(v4: Ipv4Addr) -> [u8; 16] {
     v4.to_ipv6_mapped().octets()
 }
 

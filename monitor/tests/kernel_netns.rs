@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::daemon::{ADDRESS, Daemon, Scraper, program};
-use lab::netns::Netns;
+use lab::netns::{Inhabitant, Netns};
 use lab::page::Page;
 use lab::place::Family;
 use lab::sockets::{connect_nonblocking, listen, listen_with, pair};
@@ -22,22 +22,6 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// A walk that took long, as on a busy machine, is not repeated for a minute.
 const WITHIN: Duration = Duration::from_secs(75);
-
-/// A process that keeps the namespace in sight: one that only a descriptor holds is in no list of the kernel.
-struct Inhabitant(std::process::Child);
-
-impl Inhabitant {
-    fn of(netns: &Netns) -> Self {
-        Self(netns.run(|| Command::new("sleep").arg("60").spawn().expect("sleep starts")))
-    }
-}
-
-impl Drop for Inhabitant {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// A name that no other test has.
 fn unique(name: &str) -> String {

@@ -79,6 +79,11 @@ impl<K: Copy + Eq + Hash> SocketsBy<K> {
         self.new.drain(..)
     }
 
+    /// Whether [`Self::take_new`] has any.
+    pub fn has_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
     /// In order of first sight.
     pub fn rows(&self) -> &[(K, PerState<u64>)] {
         &self.rows

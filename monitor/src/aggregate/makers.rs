@@ -50,6 +50,13 @@ pub struct MakerRow<U> {
     pub sockets: u64,
 }
 
+impl<U> MakerRow<U> {
+    /// All others of a role.
+    pub fn rest(role: Role, sockets: u64) -> Self {
+        Self { role, endpoint: None, unit: Unit::Other, sockets }
+    }
+}
+
 /// All sockets of one substate by maker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Population<U> {
@@ -96,12 +103,7 @@ impl<U: Copy + Ord + Hash> Counting<U> {
             rows.push(MakerRow { role, endpoint, unit, sockets });
         }
         // Always there, so that a series that empties reads 0.
-        rows.extend(Role::ALL.map(|role| MakerRow {
-            role,
-            endpoint: None,
-            unit: Unit::Other,
-            sockets: rest[role.index()],
-        }));
+        rows.extend(Role::ALL.map(|role| MakerRow::rest(role, rest[role.index()])));
         Population { rows, total: top.total, folded: top.folded }
     }
 }

@@ -75,6 +75,8 @@ pub struct Gauges {
     /// Unix seconds.
     pub started_unix_seconds: f64,
     pub census_interval_seconds: f64,
+    /// What taking in the last walk took, after the walk itself.
+    pub census_apply_seconds: f64,
 }
 
 /// Tracker, aggregates and populations, and what they were told of the world.
@@ -92,6 +94,7 @@ pub struct Core {
     /// Totals at the beginning of the walk under way, with the runs that had been missed by the walk before.
     walk_began: Option<KernelCounters>,
     missed_at_last_walk: u64,
+    lost_at_last_walk: u64,
     small: SmallSockets,
     requests: Vec<(CgroupId, u64)>,
     ranges: EphemeralRanges,
@@ -123,6 +126,7 @@ impl Core {
             walks_done: 0,
             walk_began: None,
             missed_at_last_walk: 0,
+            lost_at_last_walk: 0,
             small: SmallSockets::default(),
             requests: Vec::new(),
             ranges: EphemeralRanges::default(),
@@ -187,9 +191,15 @@ impl Core {
             aggregates.apply(&outcome);
             contacts.apply(&event, &outcome);
             if let Outcome::Finished(end) = &outcome {
-                let role = match end.role {
-                    Role::Client | Role::Server => end.role,
-                    Role::Unknown => view.listening.role_of(end.netns, &end.tuple, ranges.of(end.netns)),
+                let role = match (end.lifetime_ns, end.role) {
+                    (Some(_), Role::Client | Role::Server) => end.role,
+                    // The opening was not seen: records were lost, and with them maybe a change of hands. The ports know better.
+                    (None, _) | (_, Role::Unknown) => {
+                        match view.listening.role_of(end.netns, &end.tuple, ranges.of(end.netns)) {
+                            by_ports @ (Role::Client | Role::Server) => by_ports,
+                            Role::Unknown => end.role,
+                        }
+                    }
                 };
                 ledger.finished(end, role);
             }
@@ -220,8 +230,10 @@ impl Core {
     fn handle_walk(&mut self, walk: &Walk<'_>, observer: &mut impl Observer) {
         let (records, rest) = walk.sockets.as_chunks::<{ census::RECORD }>();
         // Decoded again for each pass: a list of hundreds of thousands of decoded sockets would cost more than that.
-        let found = || records.iter().filter_map(census::decode_record);
-        let tally = Tally::of(found());
+        let places = (0u32..).zip(records);
+        let tally = Tally::of(places.filter_map(|(place, record)| Some((place, census::decode_record(record)?))));
+        let found = records.iter().filter_map(census::decode_record);
+        let whole = || tally.whole.iter().filter_map(|&place| census::decode_record(records.get(place as usize)?));
         self.undecodable += records.len() as u64 - tally.sockets + u64::from(!rest.is_empty());
 
         let after = KernelCounters::sum([walk.counters]);
@@ -232,7 +244,7 @@ impl Core {
 
         let aggregates = &mut self.aggregates;
         let first = self.walks_done == 0;
-        self.tracker.reconcile(walk.began, found().filter_map(|found| seed(&found)), &mut |outcome| {
+        self.tracker.reconcile(walk.began, whole().filter_map(|found| seed(&found)), &mut |outcome| {
             // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
             if first || outcome != Outcome::TableFull {
                 aggregates.apply(&outcome);
@@ -247,8 +259,12 @@ impl Core {
                 self.host = namespaces.sum_up(walk.host);
             }
         }
-        let recycled = self.host.tw_recycled;
-        self.view = view::take(walk, found, &self.tracker, &mut self.ledger, &self.ranges, recycled);
+        // A socket that the full table let go of still has its end told.
+        let Lost { ring_full, probe_missed, undecodable, table_full: _ } = self.lost();
+        let lost = ring_full + probe_missed + undecodable;
+        let newly_lost = lost.saturating_sub(std::mem::replace(&mut self.lost_at_last_walk, lost));
+        let told = view::Told { recycled: self.host.tw_recycled, lost: newly_lost };
+        self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, &self.ranges, told);
         self.small = tally.small;
         self.requests = tally.requests;
         self.walks_done += 1;
@@ -259,6 +275,7 @@ impl Core {
             drift: audit.drift,
             resyncs: self.census.resyncs + u64::from(audit.resynced),
             interval_seconds: 0.0,
+            apply_seconds: 0.0,
         };
     }
 
@@ -287,7 +304,13 @@ impl Core {
         self.aggregates.cgroups.take_new().collect()
     }
 
-    /// Everything known now. `name_unit` gives the value of the label `unit` for a cgroup.
+    /// Whether [`Self::take_new_cgroups`] has any.
+    pub fn has_new_cgroups(&self) -> bool {
+        self.aggregates.cgroups.has_new()
+    }
+
+    /// Everything known now. `name_unit` gives the value of the label `unit` for a cgroup; counters keep, for good, the name that they
+    /// get when they first come.
     pub fn snapshot(&mut self, gauges: Gauges, mut name_unit: impl FnMut(CgroupId) -> String) -> Snapshot {
         let readings = Readings {
             counters: self.totals,
@@ -297,7 +320,11 @@ impl Core {
             ring_size_bytes: gauges.ring_size_bytes,
             tracked_connections: self.tracker.tracked() as u64,
             tracked_connections_limit: self.tracker.limit() as u64,
-            census: CensusStatus { interval_seconds: gauges.census_interval_seconds, ..self.census },
+            census: CensusStatus {
+                interval_seconds: gauges.census_interval_seconds,
+                apply_seconds: gauges.census_apply_seconds,
+                ..self.census
+            },
             probes: gauges.probes,
             started_unix_seconds: gauges.started_unix_seconds,
             small: self.small_now(),

@@ -24,24 +24,28 @@ pub struct Tally {
     pub full: PerState<u64>,
     pub small: SmallSockets,
     pub small_by_netns: BTreeMap<NetnsId, SmallSockets>,
+    /// Places of the full sockets in the walk: few, where TIME_WAIT is many.
+    pub whole: Vec<u32>,
     /// Half-open requests by the cgroup of their listener, ascending.
     pub requests: Vec<(CgroupId, u64)>,
 }
 
 impl Tally {
-    pub fn of(found: impl Iterator<Item = census::Found>) -> Self {
+    /// Of sockets with their places in the walk.
+    pub fn of(found: impl Iterator<Item = (u32, census::Found)>) -> Self {
         let mut tally = Self {
             sockets: 0,
             full: [0; TcpState::COUNT],
             small: SmallSockets::default(),
             small_by_netns: BTreeMap::new(),
+            whole: Vec::new(),
             requests: Vec::new(),
         };
         // A walk takes one namespace after the other.
         let (mut netns, mut small) = (NetnsId::default(), SmallSockets::default());
         let mut listeners = hashbrown::HashMap::new();
         let mut requests = BTreeMap::new();
-        for socket in found {
+        for (place, socket) in found {
             tally.sockets += 1;
             if socket.netns != netns {
                 tally.close(netns, std::mem::take(&mut small));
@@ -50,6 +54,7 @@ impl Tally {
             match socket.kind {
                 Kind::Full { state, .. } => {
                     tally.full[state.index()] += 1;
+                    tally.whole.push(place);
                     if state == TcpState::Listen {
                         listeners.insert(socket.socket, socket.cgroup);
                     }

@@ -4,8 +4,8 @@ use std::num::NonZeroU64;
 
 use super::flows::{Cgroup, Flows, Level, TimeLeft};
 use crate::aggregate::{
-    EphemeralRanges, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, REMAINING_MS, SmallSocket, Substate, TopK,
-    Unit, endpoint_of, share,
+    EphemeralRanges, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, PerRole, REMAINING_MS, SmallSocket,
+    Substate, TopK, Unit, endpoint_of, share,
 };
 use crate::event::{KernelTime, NetnsId, Tuple};
 use crate::lifecycle::{Finished, Role, Wait};
@@ -38,6 +38,8 @@ pub struct Ledger {
     remaining: [u64; REMAINING_MS.len()],
     /// Since then, in either substate: almost all that start in FIN_WAIT2 turn within a round trip.
     added: TopK<Key, u64>,
+    /// All of these, with those that found no place in `added`.
+    added_by_role: PerRole<u64>,
     /// `Some` while a walk goes on.
     under_way: Option<Vec<Noted>>,
     swept_at: KernelTime,
@@ -69,6 +71,7 @@ impl Ledger {
             folded: 0,
             remaining: [0; REMAINING_MS.len()],
             added: TopK::new(MAKERS_CAPACITY),
+            added_by_role: [0; Role::COUNT],
             under_way: None,
             swept_at: KernelTime(0),
         }
@@ -92,10 +95,15 @@ impl Ledger {
         }
         self.flows.ended(by, waiting);
         let key = (role, endpoint_of(role, &end.tuple), by.unit.map_or(Unit::Unknown, Unit::Known));
-        self.added.add(key, 1);
+        self.add(key);
         if let Some(noted) = self.under_way.as_mut().filter(|noted| noted.len() < UNDER_WAY_LIMIT) {
             noted.push(Noted { netns: end.netns, tuple: end.tuple, key, at: end.at });
         }
+    }
+
+    fn add(&mut self, key: Key) {
+        self.added_by_role[key.0.index()] += 1;
+        self.added.add(key, 1);
     }
 
     pub fn begin_walk(&mut self) {
@@ -117,13 +125,14 @@ impl Ledger {
         Counting { makers, flows: &mut self.flows, began, standing: 0, time_left: TimeLeft::default() }
     }
 
-    /// Takes over what was counted. `recycled`: `TWRecycled` right after the walk.
-    pub fn finish(&mut self, counted: Counted, began: KernelTime, recycled: Option<u64>) {
+    /// Takes over what was counted. `recycled`: `TWRecycled` right after the walk. `lost`: records lost since the last one.
+    pub fn finish(&mut self, counted: Counted, began: KernelTime, recycled: Option<u64>, lost: u64) {
         self.added = TopK::new(MAKERS_CAPACITY);
+        self.added_by_role = [0; Role::COUNT];
         for noted in self.under_way.take().unwrap_or_default() {
             // What ended after the walk had passed its place is there all the same.
             if noted.at >= began && !self.owners.is_found(noted.netns, &noted.tuple) {
-                self.added.add(noted.key, 1);
+                self.add(noted.key);
             }
         }
         let Self { owners, flows, .. } = self;
@@ -131,7 +140,7 @@ impl Ledger {
             Substate::FinWait2 => flows.vanished(by),
             Substate::TimeWait => {}
         });
-        flows.take(Level { began, standing: counted.standing, late, time_left: counted.time_left, recycled });
+        flows.take(Level { began, standing: counted.standing, late, time_left: counted.time_left, recycled, lost });
         self.rows = counted.by_maker.time_wait.rows;
         self.folded = counted.by_maker.time_wait.folded;
         self.remaining = counted.by_maker.remaining;
@@ -142,9 +151,9 @@ impl Ledger {
         self.remaining
     }
 
-    /// Makers of the last census that are in the remainder.
+    /// Makers of the last census, and of what came since, that are in the remainder.
     pub fn folded(&self) -> u64 {
-        self.folded
+        self.folded + self.added.folded()
     }
 
     /// All makers now; they sum to `total`. What has gone since the census is taken from the makers it met, in proportion; what came
@@ -155,6 +164,9 @@ impl Ledger {
         let added =
             added.into_iter().map(|(&(role, endpoint, unit), sockets)| MakerRow { role, endpoint, unit, sockets });
         let mut newer: Vec<MakerRow<Cgroup>> = added.collect();
+        let mut rest = self.added_by_role;
+        newer.iter().for_each(|row| rest[row.role.index()] -= row.sockets);
+        newer.extend(Role::ALL.map(|role| MakerRow::rest(role, rest[role.index()])));
         let mut older = self.rows.clone();
         let sum = |rows: &[MakerRow<Cgroup>]| rows.iter().map(|row| row.sockets).sum::<u64>();
         let known = sum(&older) + sum(&newer);
@@ -168,7 +180,7 @@ impl Ledger {
         }
         older.append(&mut newer);
         let unseen = total.saturating_sub(known);
-        older.push(MakerRow { role: Role::Unknown, endpoint: None, unit: Unit::Other, sockets: unseen });
+        older.push(MakerRow::rest(Role::Unknown, unseen));
         older
     }
 }
@@ -189,5 +201,36 @@ impl Counting<'_> {
 
     pub fn finish(self) -> Counted {
         Counted { by_maker: self.makers.finish(MAKERS_KEPT), standing: self.standing, time_left: self.time_left }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::samples::FINISHED;
+
+    #[test]
+    fn makers_beyond_the_bound_keep_their_role() {
+        const MAKERS: u16 = 10_000;
+        let mut ledger = Ledger::new(usize::from(MAKERS));
+        for dport in 1..=MAKERS {
+            let tuple = Tuple { dport, ..FINISHED.tuple };
+            ledger.finished(&Finished { tuple, ..FINISHED }, Role::Client);
+        }
+        let check = |total: u64, by_role: PerRole<u64>| {
+            let mut counted = [0; Role::COUNT];
+            ledger.makers(total).iter().for_each(|row| counted[row.role.index()] += row.sockets);
+            assert_eq!(counted, by_role, "{total}");
+        };
+        let clients = |sockets, unknown| {
+            let mut by_role = [0; Role::COUNT];
+            by_role[Role::Client.index()] = sockets;
+            by_role[Role::Unknown.index()] = unknown;
+            by_role
+        };
+        check(10_000, clients(10_000, 0));
+        check(10_007, clients(10_000, 7));
+        check(9_000, clients(9_000, 0));
+        check(0, clients(0, 0));
     }
 }

@@ -55,23 +55,33 @@ pub struct View {
     pub listening: Listening,
 }
 
-/// Counts the small sockets into `ledger`, and all of them into a view. `found`: the walk's sockets, gone through twice. The tracker has been reconciled with the walk.
-/// `recycled`: `TWRecycled` right after the walk.
-pub fn take<I: Iterator<Item = Found>>(
+/// What else a census comes with.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// `TWRecycled` right after the walk.
+    pub recycled: Option<u64>,
+    /// Records lost since the walk before.
+    pub lost: u64,
+}
+
+/// Counts the small sockets into `ledger`, and all of them into a view. `whole`: the walk's full sockets; `found`: all of it.
+/// The tracker has been reconciled with the walk.
+pub fn take(
     walk: &Walk<'_>,
-    found: impl Fn() -> I,
+    whole: impl Iterator<Item = Found>,
+    found: impl Iterator<Item = Found>,
     tracker: &Tracker,
     ledger: &mut Ledger,
     ranges: &EphemeralRanges,
-    recycled: Option<u64>,
+    told: Told,
 ) -> View {
     let mut view = View { wall_offset_seconds: walk.unix_seconds - walk.ended.0 as f64 / 1e9, ..View::default() };
-    let listeners = view.add_listeners(found());
+    let listeners = view.add_listeners(whole);
     let listening = std::mem::take(&mut view.listening);
     let mut counting = ledger.count(walk.began, &listening, ranges);
     let mut ports = ranges.is_known().then(|| Ports::new(ranges, PAIRS_CAPACITY));
     let mut inbound = Inbound::new(PAIRS_CAPACITY);
-    for socket in found() {
+    for socket in found {
         let (by, time_wait) = match socket.kind {
             Kind::Full { state: TcpState::Listen | TcpState::Close, .. } => continue,
             Kind::Full { state, .. } => {
@@ -112,7 +122,7 @@ pub fn take<I: Iterator<Item = Found>>(
         }
     }
     let counted = counting.finish();
-    ledger.finish(counted, walk.began, recycled);
+    ledger.finish(counted, walk.began, told.recycled, told.lost);
     view.listening = listening;
     view.ports = ports.map(|ports| ports.finish(PAIRS_KEPT));
     view.inbound = Some(inbound.finish(PAIRS_KEPT));

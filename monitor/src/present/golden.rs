@@ -170,6 +170,7 @@ pub(crate) fn busy() -> Snapshot {
     snapshot.tracked_connections = next();
     snapshot.census.at_unix_seconds = Some(1_700_000_100.125);
     snapshot.census.duration_seconds = 0.024;
+    snapshot.census.apply_seconds = 0.018;
     snapshot.census.success = true;
     snapshot.census.drift[Established.index()] = -3;
     snapshot.census.resyncs = next();

@@ -62,6 +62,8 @@ pub struct Session {
     cgroups: CgroupNames,
     schedule: Schedule,
     walk: Option<Background<Walked>>,
+    /// What taking in the last walk took.
+    applied_in: Duration,
     /// Looks at the figures of all namespaces between two walks; never while one goes on, so that looks come in their order.
     survey: Option<Background<Survey>>,
     surveys: Schedule,
@@ -110,6 +112,7 @@ impl Session {
             survey: None,
             surveys: Schedule::new(HOST_INTERVAL),
             netns_book: NetnsBook::default(),
+            applied_in: Duration::ZERO,
             host_read_at: None,
             ports: None,
             waker,
@@ -153,8 +156,10 @@ impl Session {
         if self.host_read_at.is_none_or(|at| now.duration_since(at) >= HOST_INTERVAL) {
             self.host_read_at = Some(now);
             self.read_host(observer);
-            self.name_new_cgroups(now);
             self.probes.flush_log();
+        }
+        if self.cgroups.is_rested(now) {
+            self.name_new_cgroups(now);
         }
         if let Some(result) = self.walk.as_ref().and_then(Background::poll) {
             self.walk = None;
@@ -211,9 +216,14 @@ impl Session {
         }
     }
 
-    /// A cgroup may be gone when its name is asked for.
+    /// A cgroup may be gone when its name is asked for, so that is done early.
     fn name_new_cgroups(&mut self, now: Instant) {
-        for cgroup in self.core.take_new_cgroups() {
+        if !self.core.has_new_cgroups() {
+            return;
+        }
+        let new = self.core.take_new_cgroups();
+        self.cgroups.look_for(&new, now);
+        for cgroup in new {
             let name = self.cgroups.unit(cgroup, now);
             if let Some(tap) = &mut self.tap {
                 tap(&Input::Unit { cgroup, name: &name });
@@ -251,7 +261,7 @@ impl Session {
         };
         let counters = self.counters.read();
         self.drain_all(observer);
-        self.schedule.done(Instant::now(), walked.took);
+        let drained = Instant::now();
         if let Some(survey) = walked.survey {
             self.surveys.postpone(Instant::now());
             self.take_survey(survey, observer);
@@ -265,6 +275,9 @@ impl Session {
             unix_seconds: walked.unix_seconds,
         };
         self.feed(&Input::Walk(walk), observer);
+        let now = Instant::now();
+        self.applied_in = now.duration_since(drained);
+        self.schedule.done(now, walked.took + self.applied_in);
     }
 
     /// Otherwise each walk brings the figures soon enough.
@@ -315,6 +328,8 @@ impl Session {
         self.read_host(observer);
         let probes = self.probes.status();
         let now = Instant::now();
+        // Counters get their names for good: no cgroup may be `unknown` in them only because it is new.
+        self.name_new_cgroups(now);
         let cgroups = &mut self.cgroups;
         self.core.snapshot(
             Gauges {
@@ -323,6 +338,7 @@ impl Session {
                 probes,
                 started_unix_seconds: self.started_unix_seconds,
                 census_interval_seconds: self.schedule.interval().as_secs_f64(),
+                census_apply_seconds: self.applied_in.as_secs_f64(),
             },
             |cgroup| cgroups.unit(cgroup, now).to_string(),
         )

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 pub struct Netns {
     handle: File,
@@ -119,5 +119,21 @@ impl Netns {
             netns.ip(&format!("addr add {address} dev {device} nodad"));
             netns.ip(&format!("link set {device} up"));
         }
+    }
+}
+
+/// A process that keeps a namespace in sight: one that only a descriptor holds is in no list of the kernel.
+pub struct Inhabitant(pub Child);
+
+impl Inhabitant {
+    pub fn of(netns: &Netns) -> Self {
+        Self(netns.run(|| Command::new("sleep").arg("120").spawn().expect("sleep starts")))
+    }
+}
+
+impl Drop for Inhabitant {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -146,11 +146,21 @@ pub const METRICS: &[Metric] = &[
         read: |reading, samples| after_census(reading, samples, reading.snapshot.census.duration_seconds),
     },
     Metric {
+        name: "synfin_census_apply_seconds",
+        kind: Kind::Gauge,
+        unit: Some("seconds"),
+        labels: &[],
+        help: "How long it took to take in what the last walk over the kernel's socket tables brought, after the walk \
+               itself; absent before the first.",
+        read: |reading, samples| after_census(reading, samples, reading.snapshot.census.apply_seconds),
+    },
+    Metric {
         name: "synfin_census_interval_seconds",
         kind: Kind::Gauge,
         unit: Some("seconds"),
         labels: &[],
-        help: "Time between two walks over the kernel's socket tables, as adapted to what a walk costs.",
+        help: "Time between two walks over the kernel's socket tables, as adapted to what the last took, taking it in \
+               included.",
         read: |reading, samples| samples.value(&[], reading.snapshot.census.interval_seconds),
     },
     Metric {
