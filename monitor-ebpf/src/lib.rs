@@ -9,12 +9,14 @@ pub mod decide;
 
 #[cfg(feature = "user")]
 mod pod {
-    use crate::abi::{CensusSocket, CpuCounters, Offsets};
+    use crate::abi::{CensusSocket, CpuCounters, CpuEnds, Offsets};
 
-    // SAFETY: all three are repr(C) structs of integers and byte arrays without padding.
+    // SAFETY: all are repr(C) structs of integers and byte arrays without padding.
     unsafe impl aya::Pod for CpuCounters {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Offsets {}
     // SAFETY: as above.
     unsafe impl aya::Pod for CensusSocket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for CpuEnds {}
 }

@@ -2,6 +2,7 @@
 
 pub mod census;
 pub mod counters;
+pub mod ends;
 pub mod names;
 pub mod offsets;
 pub mod record;
@@ -9,6 +10,7 @@ pub mod state;
 
 pub use census::CensusSocket;
 pub use counters::{Counters, CpuCounters};
+pub use ends::{CpuEnds, Ends};
 pub use offsets::Offsets;
 pub use record::{End, Header, Open, Start, Step, SynackRetransmit, Tuple};
 

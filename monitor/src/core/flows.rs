@@ -1,7 +1,7 @@
 //! How TIME_WAIT sockets come and go: entries as they are classified, exits by conservation.
 //!
-//! Nothing in the kernel reports the end of a TIME_WAIT socket (where no fentry can be attached), and entries are known from the fields of
-//! the full socket's end. So each census gives `left = entered + before − now`, cut at the moment at which it began; `TWRecycled` says how
+//! Where no fentry can be attached nothing in the kernel reports the end of a TIME_WAIT socket ([`super::by_cause`] has it where one can), and
+//! entries are known from the fields of the full socket's end. So each census gives `left = entered + before − now`, cut at the moment at which it began; `TWRecycled` says how
 //! many of them connect() took over, the time that was left says how many must have expired, and the rest is `unknown`. An entry that was
 //! never seen (a lost record, a silent turn of a socket older than the daemon) shows as a negative number and is counted as entered then.
 

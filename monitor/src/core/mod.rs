@@ -1,5 +1,6 @@
 //! The core whole: inputs in, outcomes and snapshots out. Pure, so a trace file repeats a run to the byte.
 
+mod by_cause;
 mod contacts;
 mod evidence;
 mod figures;
@@ -21,6 +22,7 @@ use crate::decode::decode;
 use crate::event::{CgroupId, Event, TcpState};
 use crate::input::{HostFigures, Input, Walk};
 use crate::lifecycle::{Connection, Options, Outcome, Role, Tracker};
+use by_cause::ByCause;
 use contacts::Contacts;
 use figures::{Pages, Sources};
 use tally::{Tally, seed};
@@ -92,6 +94,7 @@ pub struct Core {
     requests: Vec<(CgroupId, u64)>,
     range: Option<EphemeralRange>,
     ledger: Ledger,
+    by_cause: ByCause,
     contacts: Contacts,
     /// Of the last census.
     view: View,
@@ -118,6 +121,7 @@ impl Core {
             requests: Vec::new(),
             range: None,
             ledger: Ledger::new(options.owners),
+            by_cause: ByCause::default(),
             contacts: Contacts::default(),
             view: View::default(),
             pages: Pages::new(options.top, options.endpoints),
@@ -132,6 +136,7 @@ impl Core {
                 self.totals = KernelCounters::sum([*counters]);
                 self.probe_missed = *probe_missed;
             }
+            Input::Ends(ends) => self.by_cause.take(ends),
             Input::Host(figures) => self.handle_host(*figures),
             Input::Ports { range, reserved } => self.range = EphemeralRange::parse(range, reserved).ok(),
             // Names matter only at the edges.
@@ -185,7 +190,8 @@ impl Core {
             _ => None,
         };
         self.aggregates.resolve_suspects(cookies);
-        self.ledger.flows.settle_refusals(figures.time_wait_overflows);
+        self.by_cause.take_overflows(figures.time_wait_overflows);
+        self.ledger.flows.settle_refusals(self.by_cause.overflows());
         self.host = figures;
     }
 
@@ -274,6 +280,7 @@ impl Core {
             view: &self.view,
             range: self.range.as_ref(),
             host: &self.host,
+            by_cause: &self.by_cause,
             time_wait: snapshot.sockets[TcpState::TimeWait.index()],
         };
         snapshot.figures = self.pages.figures(sources, &mut name_unit);

@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use aya::maps::{PerCpuArray, RingBuf};
+use aya::maps::{MapError, PerCpuArray, RingBuf};
 use aya::programs::{Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use aya_log::EbpfLogger;
-use synfin_ebpf::abi::{CpuCounters, names};
+use synfin_ebpf::abi::{CpuCounters, CpuEnds, Ends, names};
 
-use super::attach::{self, Attempt, POINTS, Way};
+use super::attach::{self, Attempt, POINTS, TW_ENDS, Way};
+use super::ends::EndsReader;
 use super::log::ProbeLog;
 use super::{BtfError, CounterReader, NoProbes, OffsetError, RingReader, Types, btf, object, resolve_offsets, sys};
 use crate::aggregate::ProbeStatus;
@@ -26,7 +27,7 @@ pub struct LoadOptions {
     pub netns: Option<u32>,
     /// Type information of the running kernel.
     pub btf: PathBuf,
-    /// Attach the tracepoints this way or not at all; `None`: the best way that works.
+    /// Attach this way or not at all; `None`: the best way that works.
     pub only: Option<Way>,
 }
 
@@ -67,6 +68,8 @@ pub struct Probes {
     attempts: Vec<Attempt>,
     attached: Vec<Attached>,
     census_link: Option<OwnedFd>,
+    /// `Some` while ends of TIME_WAIT are counted by cause.
+    ends: Option<EndsReader>,
     log: Option<EbpfLogger<ProbeLog>>,
 }
 
@@ -75,7 +78,7 @@ pub struct Probes {
 pub struct Skipped {
     /// Of the first program of the state tracepoint, see [`super::Missed`].
     pub state_changes: u64,
-    /// Of the other probes: each is a lost record.
+    /// Of the other probes: each is a lost record, or an end of TIME_WAIT that was not counted.
     pub others: u64,
 }
 
@@ -118,6 +121,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
     let ring = RingReader::new(ring, options.ring_bytes as usize)
         .map_err(|error| LoadError::Map { name: names::EVENTS, reason: error.to_string() })?;
     let counters: PerCpuArray<_, CpuCounters> = take(&mut ebpf, names::COUNTERS)?;
+    let ends: PerCpuArray<_, CpuEnds> = take(&mut ebpf, names::ENDS)?;
 
     let mut probes = Probes::new(ebpf);
     probes.log = ProbeLog::of(&mut probes.ebpf);
@@ -132,6 +136,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
         }
         probes.attempts.extend(attempts);
     }
+    probes.ends = probes.is_attached(TW_ENDS).then(|| EndsReader::new(ends));
     drop(btf);
     return_memory();
     Ok((probes, ring, CounterReader::new(counters)))
@@ -146,10 +151,7 @@ fn return_memory() {
     };
 }
 
-fn take<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-) -> Result<M, LoadError> {
+fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError> {
     let map = ebpf.take_map(name).ok_or(LoadError::Map { name, reason: "the object has none of this name".into() })?;
     M::try_from(map).map_err(|error| LoadError::Map { name, reason: attach::one_line(&error) })
 }
@@ -164,7 +166,7 @@ fn reasons(attempts: &[Attempt]) -> String {
 
 impl Probes {
     pub(super) fn new(ebpf: Ebpf) -> Self {
-        Self { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None, log: None }
+        Self { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None, ends: None, log: None }
     }
 
     pub(super) fn attach_census(&mut self, btf: &Btf) {
@@ -190,7 +192,19 @@ impl Probes {
 
     /// Whether SYN-ACK retransmissions are seen.
     pub fn sees_synack_retransmits(&self) -> bool {
-        self.attached.iter().any(|attached| attached.probe == "tcp_retransmit_synack")
+        self.is_attached("tcp_retransmit_synack")
+    }
+
+    fn is_attached(&self, probe: &str) -> bool {
+        self.attached.iter().any(|attached| attached.probe == probe)
+    }
+
+    /// TIME_WAIT sockets made and ended by cause; `None` where the kernel refuses the probes for it.
+    ///
+    /// # Errors
+    /// Those of reading a map.
+    pub fn ends(&self) -> Option<Result<Ends, MapError>> {
+        self.ends.as_ref().map(EndsReader::read)
     }
 
     /// From this link walks are made ([`create_census`]); `None` where the kernel has no such iterator.
@@ -198,28 +212,23 @@ impl Probes {
         self.census_link.as_ref().map(OwnedFd::try_clone)
     }
 
-    /// Detaches the tracepoints; what is in the ring stays there.
+    /// Detaches the probes, one after the other; what is in the ring stays there.
     pub fn detach(&mut self) {
-        for name in self.attached.iter().flat_map(|attached| attached.programs) {
-            let unloaded = match self.ebpf.program_mut(name) {
-                Some(Program::BtfTracePoint(program)) => program.unload(),
-                Some(Program::RawTracePoint(program)) => program.unload(),
-                Some(Program::TracePoint(program)) => program.unload(),
-                _ => Ok(()),
-            };
-            if let Err(error) = unloaded {
-                tracing::warn!(program = name, "cannot detach: {error}");
-            }
+        // From the first one on causes are missing.
+        self.ends = None;
+        for attached in &self.attached {
+            attach::detach(&mut self.ebpf, attached.programs);
         }
     }
 
-    /// Runs and nanoseconds of all programs of a probe together; the runs that the kernel skipped are the first one's.
+    /// Runs and nanoseconds of all programs of a probe together. The runs that the kernel skipped are the first one's at a
+    /// tracepoint, where all are run by the same event, and those of all at functions.
     fn figures(&self, attached: &Attached) -> sys::ProgramFigures {
         let mut sum = sys::ProgramFigures::default();
         for (place, name) in attached.programs.iter().enumerate() {
             let Some(Ok(figures)) = self.ebpf.program(name).map(figures) else { continue };
-            if place == 0 {
-                sum.recursion_misses = figures.recursion_misses;
+            if place == 0 || attached.kind == Way::Function.label() {
+                sum.recursion_misses += figures.recursion_misses;
             }
             sum.run_count += figures.run_count;
             sum.run_time_ns += figures.run_time_ns;
@@ -279,6 +288,8 @@ fn figures(program: &Program) -> io::Result<sys::ProgramFigures> {
         Program::RawTracePoint(program) => program.fd(),
         Program::TracePoint(program) => program.fd(),
         Program::Iter(program) => program.fd(),
+        Program::FEntry(program) => program.fd(),
+        Program::FExit(program) => program.fd(),
         other => return Err(io::Error::other(format!("no figures for a program of type {:?}", other.prog_type()))),
     };
     sys::program_figures(fd.map_err(io::Error::other)?.as_fd())

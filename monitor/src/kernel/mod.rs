@@ -3,6 +3,7 @@
 mod attach;
 mod btf;
 mod counters;
+mod ends;
 mod load;
 mod log;
 mod object;

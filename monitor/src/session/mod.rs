@@ -198,6 +198,15 @@ impl Session {
             }
             Err(error) => tracing::warn!("cannot read the kernel side's totals: {error}; the last ones stay"),
         }
+        self.read_ends(observer);
+    }
+
+    fn read_ends(&mut self, observer: &mut impl Observer) {
+        match self.probes.ends() {
+            Some(Ok(ends)) => self.feed(&Input::Ends(&ends), observer),
+            Some(Err(error)) => tracing::warn!("cannot read the ends of TIME_WAIT: {error}; the last figures stay"),
+            None => {}
+        }
     }
 
     fn read_host(&mut self, observer: &mut impl Observer) {
@@ -257,6 +266,8 @@ impl Session {
             Ok(counters) => counters,
             Err(error) => return self.walk_failed(&error, observer),
         };
+        // What was refused until now is no entry of the records that are taken next.
+        self.read_ends(observer);
         self.drain_all(observer);
         self.schedule.done(Instant::now(), walked.took);
         let walk = Walk {

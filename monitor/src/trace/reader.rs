@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::event::{CgroupId, KernelTime};
     use crate::input::{HostFigures, Walk};
-    use synfin_ebpf::abi::Counters;
+    use synfin_ebpf::abi::{Counters, Ends};
 
     fn head() -> Head {
         Head {
@@ -134,6 +134,7 @@ mod tests {
     fn trace(head: &Head) -> Vec<u8> {
         let mut writer = TraceWriter::new(Vec::new(), head).expect("memory");
         let counters = Counters { records: 3, wakeups: 4, ..Counters::ZERO };
+        let ends = Ends { made: [1, 2], turned: 3, refused: 4, left: [[5; 7], [6; 7]] };
         let host = HostFigures { time_wait: Some(0), tw_recycled: Some(7), ..HostFigures::default() };
         let walk = Walk {
             began: KernelTime(1),
@@ -146,6 +147,7 @@ mod tests {
         for input in [
             Input::Record(&[1, 2, 3]),
             Input::Totals { counters: &counters, probe_missed: 8 },
+            Input::Ends(&ends),
             Input::Host(host),
             Input::Ports { range: "32768\t60999\n", reserved: "" },
             Input::Unit { cgroup: CgroupId(3), name: "nginx.service" },
@@ -169,7 +171,7 @@ mod tests {
             written.expect("memory");
             frames += 1;
         }
-        assert_eq!((frames, again.finish().expect("memory")), (8, bytes));
+        assert_eq!((frames, again.finish().expect("memory")), (9, bytes));
     }
 
     #[test]
@@ -188,8 +190,8 @@ mod tests {
         check(&[b"SYNFINT9", &good[8..]].concat(), "format 9");
         check(&good[..20], "head is damaged: it is cut short");
         check(&trace(&Head { abi: 77, ..head() }), "records of version 77");
-        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 8 frames");
-        check(&good[..good.len() - 12], "the 7 frames before that are whole");
+        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 9 frames");
+        check(&good[..good.len() - 12], "the 8 frames before that are whole");
         let mut odd = good.clone();
         let last = odd.len() - 8;
         odd[last] = 99;
