@@ -129,6 +129,11 @@ impl Session {
         self.cgroups.unit(cgroup, Instant::now())
     }
 
+    /// The next round begins a walk over the socket tables, if none is under way.
+    pub fn hasten_census(&mut self) {
+        self.schedule.hasten();
+    }
+
     /// Sleeps until there is something to do.
     pub fn sleep(&self) {
         self.waker.sleep(self.ring.as_raw_fd(), POLL);

@@ -33,6 +33,11 @@ impl Schedule {
         self.next = Some(now + self.interval);
     }
 
+    /// Whatever the last one cost, the next is due at once.
+    pub fn hasten(&mut self) {
+        self.next = None;
+    }
+
     /// There is no way to walk on this host.
     pub fn never(&mut self) {
         self.possible = false;
@@ -70,6 +75,8 @@ mod tests {
         schedule.done(start, Duration::ZERO);
         assert!(!schedule.is_due(start + Duration::from_millis(999)));
         assert!(schedule.is_due(start + Duration::from_secs(1)));
+        schedule.hasten();
+        assert!(schedule.is_due(start));
         schedule.never();
         assert!(!schedule.is_due(start + Duration::from_secs(9)));
     }

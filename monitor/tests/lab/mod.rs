@@ -12,6 +12,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of the lab")]
 
 pub mod daemon;
+pub mod destroy;
 pub mod expect;
 pub mod life;
 pub mod load;
@@ -21,6 +22,7 @@ pub mod page;
 pub mod peer;
 pub mod place;
 pub mod record;
+pub mod session;
 pub mod sockets;
 pub mod tables;
 pub mod tun;

@@ -37,6 +37,15 @@ pub fn gauges(page: &Page) -> BTreeMap<&'static str, u64> {
     STATES.iter().map(|(label, _)| (*label, gauge(label))).collect()
 }
 
+/// A counter of /proc/net/netstat, as nstat shows it.
+pub fn netstat(netns: &Netns, name: &str) -> u64 {
+    let text = netns.proc("net/netstat");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let place = names.split(' ').position(|word| word == name).unwrap_or_else(|| panic!("no {name}"));
+    values.split(' ').nth(place).expect("a value for each name").parse().expect("a number")
+}
+
 /// `tw` of sockstat: small sockets of both substates, FIN_WAIT2 and TIME_WAIT, of both families.
 pub fn sockstat_tw(netns: &Netns) -> u64 {
     let text = netns.proc("net/sockstat");
