@@ -209,13 +209,13 @@ impl<A: Access> Sock<A> {
         self.read::<u64>(offset!(skc_nulls_pprev)) == 0
     }
 
-    /// Whether nobody holds its network namespace any more; where the kernel keeps the count under no known name: no.
+    /// Whether nobody holds its network namespace any more. The count of holders has moved: up to 5.10 it is the namespace's
+    /// own, then that of all kinds of namespaces, renamed in 6.18. Where it is under none of these names: no.
     #[inline(always)]
     pub fn netns_is_dying(&self) -> bool {
-        let count = if offset!(net_ns_count) == ABSENT { offset!(net_ns_ref) } else { offset!(net_ns_count) };
-        if count == ABSENT {
-            return false;
-        }
+        let known = [offset!(net_ns_count), offset!(net_ns_ref), offset!(net_count)];
+        let [now, renamed, before] = known.map(|offset| (offset != ABSENT).then_some(offset));
+        let Some(count) = now.or(renamed).or(before) else { return false };
         let net: *const u8 = self.read(offset!(skc_net));
         // SAFETY: a namespace outlives the small sockets in it.
         unsafe { A::read::<u32>(net, count) == 0 }

@@ -70,4 +70,5 @@ offsets! {
     proto_name: "proto", "name";
     net_ns_count: "net", "ns.count";
     net_ns_ref: "net", "ns.__ns_ref";
+    net_count: "net", "count";
 }

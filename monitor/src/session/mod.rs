@@ -14,12 +14,12 @@ use crate::aggregate::Snapshot;
 use crate::config::EndpointDetail;
 use crate::core::{Core, CoreOptions, Gauges, OWNERS_DEFAULT, Observer};
 use crate::host::CgroupNames;
-use crate::input::{Input, Walk};
+use crate::input::{HostFigures, Input, Walk};
 use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, RingReader, Skipped};
 
 pub use schedule::Schedule;
 pub use waker::Waker;
-use walk::{Reach, WalkUnderWay, Walked, read_host_figures, read_ports};
+use walk::{Reach, WalkUnderWay, Walked, read_host_figures, read_ports, read_time_wait_overflows};
 
 /// The ring is looked at so often even when the kernel side does not wake the reader.
 const POLL: Duration = Duration::from_millis(50);
@@ -271,15 +271,17 @@ impl Session {
             Ok(counters) => counters,
             Err(error) => return self.walk_failed(&error, observer),
         };
-        // What was refused until now is no entry of the records that are taken next.
-        self.read_ends(observer);
         self.drain_all(observer);
+        // The kernel counts a refusal before it reports the end that got no small socket: so, after the records.
+        self.read_ends(observer);
+        let overflows = read_time_wait_overflows();
+        let host = HostFigures { time_wait_overflows: overflows.or(walked.host.time_wait_overflows), ..walked.host };
         self.schedule.done(Instant::now(), walked.took);
         let walk = Walk {
             began: walked.began,
             ended: walked.ended,
             counters: &counters,
-            host: walked.host,
+            host,
             sockets: &walked.sockets,
             unix_seconds: walked.unix_seconds,
         };

@@ -89,7 +89,7 @@ fn read_walk(reach: Reach) -> io::Result<Walked> {
 
 /// The figures of this process' own network namespace.
 pub fn read_host_figures() -> HostFigures {
-    let process = Path::new("/proc/thread-self");
+    let process = Path::new(PROCESS);
     let sockstat = read_sockstat(process).unwrap_or_default();
     let snmp = read_snmp(process).unwrap_or_default();
     let sysctl = |key| read_sysctl(Path::new(SYSCTLS), key)?.parse().ok();
@@ -118,6 +118,12 @@ pub fn read_host_figures() -> HostFigures {
 }
 
 const SYSCTLS: &str = "/proc/sys";
+const PROCESS: &str = "/proc/thread-self";
+
+/// `TCPTimeWaitOverflow` of this process' own network namespace, as of now.
+pub fn read_time_wait_overflows() -> Option<u64> {
+    read_snmp(Path::new(PROCESS)).ok()?.tcp_ext("TCPTimeWaitOverflow")
+}
 
 /// The texts of `ip_local_port_range` and `ip_local_reserved_ports`; `None` when the first cannot be read.
 pub fn read_ports() -> Option<(String, String)> {
