@@ -251,7 +251,7 @@ mod tests {
         use crate::abi::names;
         let mut functions = names::TW_ENDS.iter().map(|name| names::function_of(name));
         assert_eq!(functions.next(), Some("inet_twsk_alloc"));
-        assert_eq!(functions.last(), Some("inet_twsk_kill"));
+        assert_eq!(functions.next_back(), Some("inet_twsk_kill"));
     }
 
     #[test]

@@ -50,6 +50,8 @@ impl TimeLeft {
 #[derive(Clone, Debug, Default)]
 pub struct Level {
     pub began: KernelTime,
+    /// What was met in the table was met that long after, at most.
+    pub took_ms: u64,
     /// Those that were there when it began.
     pub standing: u64,
     /// Entries counted already whose sockets are not in `standing`, since they came after `began`.
@@ -156,7 +158,9 @@ impl Flows {
             (None, _) | (_, None) => 0,
         };
         let elapsed_ms = level.began.since(last.level.began).unwrap_or(0) / 1_000_000;
-        let due = last.level.time_left.due(elapsed_ms).saturating_sub(level.time_left.due(0)).min(gone);
+        // What ended while the walk went on was not met either; what did not is still there, with that little left.
+        let overdue = level.time_left.due(level.took_ms);
+        let due = last.level.time_left.due(elapsed_ms + level.took_ms).saturating_sub(overdue).min(gone);
         let early = gone - due;
         let mut recycled = self.recycled_owed + grown;
         let mut take = |most: u64| {

@@ -43,6 +43,8 @@ fn exits_are_told_apart() {
         vanished: u64,
         before: &'static [(u32, u64)],
         after: &'static [(u32, u64)],
+        /// Milliseconds that the walk took which found this.
+        took_ms: u64,
         recycled: u64,
     }
     let check = |name, case: Case, expected: [u64; 3], entered| {
@@ -50,15 +52,19 @@ fn exits_are_told_apart() {
         flows.take(level(100, case.before, 0));
         end(&mut flows, case.entered);
         (0..case.vanished).for_each(|_| flows.vanished(client(1)));
-        flows.take(level(102, case.after, case.recycled));
+        flows.take(Level { took_ms: case.took_ms, ..level(102, case.after, case.recycled) });
         assert_eq!(left(&flows), derived(expected), "{name}");
         assert_eq!(flows.entered_total(), entered, "{name}");
     };
-    let quiet = Case { entered: 0, vanished: 0, before: &[], after: &[], recycled: 0 };
+    let quiet = Case { entered: 0, vanished: 0, before: &[], after: &[], took_ms: 0, recycled: 0 };
     check("nothing", Case { ..quiet }, [0; 3], 0);
     check("all stay", Case { entered: 3, after: &[(59_000, 3)], ..quiet }, [0; 3], 3);
     check("time is over", Case { before: &[(1500, 4)], ..quiet }, [4, 0, 0], 0);
     check("a late timer", Case { before: &[(1500, 4)], after: &[(0, 1)], ..quiet }, [3, 0, 0], 0);
+    let slow = Case { took_ms: 700, ..quiet };
+    check("over during the walk", Case { before: &[(2500, 4)], ..slow }, [4, 0, 0], 0);
+    check("almost over", Case { before: &[(2500, 4)], after: &[(300, 1)], ..slow }, [3, 0, 0], 0);
+    check("early, whatever the walk took", Case { before: &[(40_000, 4)], ..slow }, [0, 0, 4], 0);
     check("early", Case { before: &[(40_000, 4)], after: &[(38_000, 1)], ..quiet }, [0, 0, 3], 0);
     check("taken over", Case { before: &[(40_000, 4)], recycled: 3, ..quiet }, [0, 3, 1], 0);
     check("taken over when due", Case { before: &[(1000, 4)], recycled: 3, ..quiet }, [1, 3, 0], 0);

@@ -8,6 +8,7 @@ use crate::aggregate::{
     Unit, endpoint_of, share,
 };
 use crate::event::{KernelTime, NetnsId, Tuple};
+use crate::input::Walk;
 use crate::lifecycle::{Finished, Role, Wait};
 
 /// Makers held while a census is counted.
@@ -117,8 +118,9 @@ impl Ledger {
         Counting { makers, flows: &mut self.flows, began, standing: 0, time_left: TimeLeft::default() }
     }
 
-    /// Takes over what was counted. `recycled`: `TWRecycled` right after the walk.
-    pub fn finish(&mut self, counted: Counted, began: KernelTime, recycled: Option<u64>) {
+    /// Takes over what was counted in `walk`.
+    pub fn finish(&mut self, counted: Counted, walk: &Walk<'_>) {
+        let began = walk.began;
         self.added = TopK::new(MAKERS_CAPACITY);
         for noted in self.under_way.take().unwrap_or_default() {
             // What ended after the walk had passed its place is there all the same.
@@ -131,7 +133,14 @@ impl Ledger {
             Substate::FinWait2 => flows.vanished(by),
             Substate::TimeWait => {}
         });
-        flows.take(Level { began, standing: counted.standing, late, time_left: counted.time_left, recycled });
+        flows.take(Level {
+            began,
+            took_ms: walk.ended.since(began).unwrap_or(0) / 1_000_000,
+            standing: counted.standing,
+            late,
+            time_left: counted.time_left,
+            recycled: walk.host.tw_recycled,
+        });
         self.rows = counted.by_maker.time_wait.rows;
         self.folded = counted.by_maker.time_wait.folded;
         self.remaining = counted.by_maker.remaining;

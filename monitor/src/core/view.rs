@@ -108,7 +108,7 @@ pub fn take<I: Iterator<Item = Found>>(
         }
     }
     let counted = counting.finish();
-    ledger.finish(counted, walk.began, walk.host.tw_recycled);
+    ledger.finish(counted, walk);
     view.listening = listening;
     view.ports = ports.map(|ports| ports.finish(PAIRS_KEPT));
     view.inbound = Some(inbound.finish(PAIRS_KEPT));
