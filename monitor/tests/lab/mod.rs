@@ -13,6 +13,7 @@
 
 pub mod daemon;
 pub mod destroy;
+pub mod ends;
 pub mod expect;
 pub mod life;
 pub mod load;
