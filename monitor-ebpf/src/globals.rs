@@ -88,5 +88,5 @@ pub fn wake_bytes() -> u32 {
 /// A distance of two jiffies values in milliseconds, see [`synfin_ebpf::decide::jiffies_to_ms`].
 #[inline(always)]
 pub fn jiffies_to_ms(jiffies: u64) -> u32 {
-    synfin_ebpf::decide::jiffies_to_ms(jiffies, written(&HZ))
+    decide::jiffies_to_ms(jiffies, written(&HZ))
 }

@@ -9,10 +9,12 @@ pub mod decide;
 
 #[cfg(feature = "user")]
 mod pod {
-    use crate::abi::{CensusSocket, Offsets};
+    use crate::abi::{CensusSocket, CpuEnds, Offsets};
 
-    // SAFETY: both are repr(C) structs of integers and byte arrays without padding.
+    // SAFETY: all are repr(C) structs of integers and byte arrays without padding.
     unsafe impl aya::Pod for Offsets {}
     // SAFETY: as above.
     unsafe impl aya::Pod for CensusSocket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for CpuEnds {}
 }

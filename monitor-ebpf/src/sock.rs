@@ -1,7 +1,7 @@
 //! Fields of the kernel's sockets as the records want them.
 
 use synfin_ebpf::{
-    abi::{AF_INET6, Tuple},
+    abi::{AF_INET6, Tuple, offsets::ABSENT},
     decide::{self, Dying},
 };
 
@@ -53,7 +53,7 @@ impl<A: Access> Sock<A> {
     /// Inode number of the socket's cgroup v2 directory, 0 where the kernel has no cgroups for sockets.
     #[inline(always)]
     pub fn cgroup_id(&self) -> u64 {
-        if offset!(sk_cgroup) == synfin_ebpf::abi::offsets::ABSENT {
+        if offset!(sk_cgroup) == ABSENT {
             return 0;
         }
         let cgroup: *const u8 = self.read(offset!(sk_cgroup));
@@ -160,8 +160,7 @@ impl<A: Access> Sock<A> {
 
     #[inline(always)]
     fn bit(&self, bit_offset: u32) -> bool {
-        bit_offset != synfin_ebpf::abi::offsets::ABSENT
-            && self.read::<u8>(bit_offset / 8) & (1 << (bit_offset % 8)) != 0
+        bit_offset != ABSENT && self.read::<u8>(bit_offset / 8) & (1 << (bit_offset % 8)) != 0
     }
 
     /// [`synfin_ebpf::abi::record::end_flag`] of a socket on its way to CLOSE.
@@ -219,6 +218,41 @@ impl<A: Access> Sock<A> {
     #[inline(always)]
     pub fn tw_expires(&self) -> u64 {
         self.read(offset!(tw_expires))
+    }
+}
+
+/// A `struct inet_timewait_sock`, for the programs that count its end.
+impl<A: Access> Sock<A> {
+    /// Whether it belongs to TCP.
+    #[inline(always)]
+    pub fn is_tcp(&self) -> bool {
+        let prot: *const u8 = self.read(offset!(skc_prot));
+        // SAFETY: a living socket points to its protocol, which stays.
+        decide::is_tcp(unsafe { A::read(prot, offset!(proto_name)) })
+    }
+
+    /// Whether it is in no list of the table of connections.
+    #[inline(always)]
+    pub fn is_unhashed(&self) -> bool {
+        self.read::<u64>(offset!(skc_nulls_pprev)) == 0
+    }
+
+    /// Whether nobody holds its network namespace any more. The count of holders has moved: up to 5.10 it is the namespace's
+    /// own, then that of all kinds of namespaces, renamed in 6.18. Where it is under none of these names: no.
+    #[inline(always)]
+    pub fn netns_is_dying(&self) -> bool {
+        let known = [offset!(net_ns_count), offset!(net_ns_ref), offset!(net_count)];
+        let [now, renamed, before] = known.map(|offset| (offset != ABSENT).then_some(offset));
+        let Some(count) = now.or(renamed).or(before) else { return false };
+        let net: *const u8 = self.read(offset!(skc_net));
+        // SAFETY: a namespace outlives the small sockets in it.
+        unsafe { A::read::<u32>(net, count) == 0 }
+    }
+
+    /// The address of its timer.
+    #[inline(always)]
+    pub fn tw_timer(&self) -> u64 {
+        self.base as u64 + u64::from(offset!(tw_timer))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything that reaches the core from outside, in one enum: what the daemon feeds it, a trace file keeps it.
 
-use synfin_ebpf::abi::Counters;
+use synfin_ebpf::abi::{Counters, Ends};
 
 use crate::event::{CgroupId, KernelTime, NetnsId};
 
@@ -11,6 +11,8 @@ pub enum Input<'a> {
     Record(&'a [u8]),
     /// The kernel side's totals, and the nested runs that the kernel skipped (all probes together).
     Totals { counters: &'a Counters, probe_missed: u64 },
+    /// Small sockets of TIME_WAIT, as the kernel side counts them by cause. Never on hosts that refuse the probes for it.
+    Ends(&'a Ends),
     /// Figures of the host's own files. Where all namespaces are watched, the sysctls of the daemon's own: populations and counters
     /// come with [`Self::Namespaces`].
     Host(HostFigures),

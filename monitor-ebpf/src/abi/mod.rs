@@ -3,6 +3,7 @@
 pub mod census;
 pub mod counters;
 pub mod cpu;
+pub mod ends;
 pub mod names;
 pub mod offsets;
 pub mod record;
@@ -11,6 +12,7 @@ pub mod state;
 pub use census::CensusSocket;
 pub use counters::Counters;
 pub use cpu::CpuPage;
+pub use ends::{CpuEnds, Ends};
 pub use offsets::Offsets;
 pub use record::{End, Header, Open, Start, Step, SynackRetransmit, Tuple};
 

@@ -64,4 +64,11 @@ offsets! {
     tw_substate: "inet_timewait_sock", "tw_substate";
     tw_sport: "inet_timewait_sock", "tw_sport";
     tw_expires: "inet_timewait_sock", "tw_timer.expires";
+    tw_timer: "inet_timewait_sock", "tw_timer";
+    skc_nulls_pprev: "sock_common", "skc_nulls_node.pprev";
+    skc_prot: "sock_common", "skc_prot";
+    proto_name: "proto", "name";
+    net_ns_count: "net", "ns.count";
+    net_ns_ref: "net", "ns.__ns_ref";
+    net_count: "net", "count";
 }

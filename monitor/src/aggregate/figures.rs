@@ -11,16 +11,21 @@ pub enum Leave {
     Expired,
     /// connect() took its ports over.
     Reused,
-    /// A reset ended it.
+    /// A new SYN on the same ports took its place.
+    Replaced,
+    /// A reset ended it, or a packet that was answered with one.
     Reset,
-    /// The kernel made room.
+    /// Somebody had the kernel end it: `ss -K`.
     Evicted,
-    /// Early, and nobody says how: a new SYN on the same ports, a reset, `ss -K`, a namespace that went.
+    /// Its network namespace went.
+    Purged,
+    /// Early, and nobody says how. Where ends are derived, all of the four before.
     Unknown,
 }
 
 impl Leave {
-    pub const ALL: [Self; 5] = [Self::Expired, Self::Reused, Self::Reset, Self::Evicted, Self::Unknown];
+    pub const ALL: [Self; 7] =
+        [Self::Expired, Self::Reused, Self::Replaced, Self::Reset, Self::Evicted, Self::Purged, Self::Unknown];
     pub const COUNT: usize = Self::ALL.len();
 
     pub fn index(self) -> usize {
@@ -32,8 +37,10 @@ impl Leave {
         match self {
             Self::Expired => "expired",
             Self::Reused => "reused",
+            Self::Replaced => "replaced",
             Self::Reset => "reset",
             Self::Evicted => "evicted",
+            Self::Purged => "purged",
             Self::Unknown => "unknown",
         }
     }
@@ -63,7 +70,7 @@ pub struct TimeWaitFigures {
     pub left: [u64; Leave::COUNT],
     /// `tcp_max_tw_buckets`.
     pub limit: Option<u64>,
-    /// `TCPTimeWaitOverflow`.
+    /// `TCPTimeWaitOverflow`; where refusals are counted by a probe, that and what it counted since, in all namespaces.
     pub overflows: Option<u64>,
 }
 

@@ -21,9 +21,10 @@ pub struct Lost {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeStatus {
-    /// Name of the tracepoint or iterator, as the kernel names it: `inet_sock_set_state`, `tcp_retransmit_synack`, `iter_tcp`.
+    /// Name of the tracepoint, iterator or function, as the kernel names it: `inet_sock_set_state`, `tcp_retransmit_synack`,
+    /// `iter_tcp`, `inet_twsk_kill`.
     pub probe: &'static str,
-    /// `btf_tracepoint`, `raw_tracepoint`, `tracepoint`, `iterator`, `netlink`, `fentry`, `fexit`.
+    /// `btf_tracepoint`, `raw_tracepoint`, `tracepoint`, `iterator`, `fentry`.
     pub kind: &'static str,
     pub attached: bool,
     /// Runs and nanoseconds by the kernel's own statistics; `None` unless `kernel.bpf_stats_enabled` is 1.

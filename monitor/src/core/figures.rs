@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
+use super::by_cause::ByCause;
 use super::flows::{By, Cgroup};
 use super::time_wait::Ledger;
 use super::view::View;
@@ -35,6 +36,7 @@ pub struct Sources<'a> {
     pub view: &'a View,
     pub range: Option<&'a EphemeralRange>,
     pub host: &'a HostFigures,
+    pub by_cause: &'a ByCause,
     /// TIME_WAIT sockets now.
     pub time_wait: u64,
 }
@@ -54,7 +56,7 @@ impl Pages {
 
     /// `name_unit`: the unit of a cgroup.
     pub fn figures(&mut self, sources: Sources<'_>, name_unit: &mut impl FnMut(CgroupId) -> String) -> Figures {
-        let Sources { ledger, view, range, host, time_wait } = sources;
+        let Sources { ledger, view, range, host, by_cause, time_wait } = sources;
         let mut names = |unit| unit_label(unit, name_unit);
         let (rows, folded) = self.makers(ledger, time_wait, &mut names);
         self.name_entered(ledger.flows.take_entered(), &mut names);
@@ -66,7 +68,7 @@ impl Pages {
                 folded,
                 remaining: ledger.remaining(),
                 entered,
-                left: ledger.flows.left(),
+                left: by_cause.left().unwrap_or_else(|| ledger.flows.left()),
                 limit: host.tcp_max_tw_buckets,
                 overflows: host.time_wait_overflows,
             },

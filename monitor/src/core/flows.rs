@@ -1,7 +1,7 @@
 //! How TIME_WAIT sockets come and go: entries as they are classified, exits by conservation.
 //!
-//! Nothing in the kernel reports the end of a TIME_WAIT socket (where no fentry can be attached), and entries are known from the fields of
-//! the full socket's end. So each census gives `left = entered + before − now`, cut at the moment at which it began; `TWRecycled` says how
+//! Where no fentry can be attached nothing in the kernel reports the end of a TIME_WAIT socket ([`super::by_cause`] has it where one can), and
+//! entries are known from the fields of the full socket's end. So each census gives `left = entered + before − now`, cut at the moment at which it began; `TWRecycled` says how
 //! many of them connect() took over, the time that was left says how many must have expired, and the rest is `unknown`. An entry that was
 //! never seen (a lost record, a silent turn of a socket older than the daemon) shows as a negative number and is counted as entered then.
 
@@ -50,6 +50,8 @@ impl TimeLeft {
 #[derive(Clone, Debug, Default)]
 pub struct Level {
     pub began: KernelTime,
+    /// What was met in the table was met that long after, at most.
+    pub took_ms: u64,
     /// Those that were there when it began.
     pub standing: u64,
     /// Entries counted already whose sockets are not in `standing`, since they came after `began`.
@@ -158,7 +160,9 @@ impl Flows {
             (None, _) | (_, None) => 0,
         };
         let elapsed_ms = level.began.since(last.level.began).unwrap_or(0) / 1_000_000;
-        let due = last.level.time_left.due(elapsed_ms).saturating_sub(level.time_left.due(0)).min(gone);
+        // What ended while the walk went on was not met either; what did not is still there, with that little left.
+        let overdue = level.time_left.due(level.took_ms);
+        let due = last.level.time_left.due(elapsed_ms + level.took_ms).saturating_sub(overdue).min(gone);
         let early = gone - due;
         let mut recycled = self.recycled_owed + grown;
         let mut take = |most: u64| {

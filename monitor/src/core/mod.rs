@@ -1,5 +1,6 @@
 //! The core whole: inputs in, outcomes and snapshots out. Pure, so a trace file repeats a run to the byte.
 
+mod by_cause;
 mod contacts;
 mod evidence;
 mod figures;
@@ -22,6 +23,7 @@ use crate::decode::decode;
 use crate::event::{CgroupId, Event, TcpState};
 use crate::input::{HostFigures, Input, NamespaceReading, Walk};
 use crate::lifecycle::{Connection, Options, Outcome, Role, Tracker};
+use by_cause::ByCause;
 use contacts::Contacts;
 use figures::{Pages, Sources};
 use namespaces::Namespaces;
@@ -101,6 +103,7 @@ pub struct Core {
     /// `Some` where all are watched.
     namespaces: Option<Namespaces>,
     ledger: Ledger,
+    by_cause: ByCause,
     contacts: Contacts,
     /// Of the last census.
     view: View,
@@ -132,6 +135,7 @@ impl Core {
             ranges: EphemeralRanges::default(),
             namespaces: options.namespaces.map(Namespaces::new),
             ledger: Ledger::new(options.owners),
+            by_cause: ByCause::default(),
             contacts: Contacts::default(),
             view: View::default(),
             pages: Pages::new(options.top, options.endpoints),
@@ -146,6 +150,7 @@ impl Core {
                 self.totals = KernelCounters::sum([*counters]);
                 self.probe_missed = *probe_missed;
             }
+            Input::Ends(ends) => self.by_cause.take(ends),
             Input::Host(figures) => match &self.namespaces {
                 None => self.handle_host(*figures),
                 Some(namespaces) => self.host = namespaces.sum_up(*figures),
@@ -336,6 +341,7 @@ impl Core {
             view: &self.view,
             range: self.ranges.own.as_ref(),
             host: &self.host,
+            by_cause: &self.by_cause,
             time_wait: snapshot.sockets[TcpState::TimeWait.index()],
         };
         snapshot.figures = self.pages.figures(sources, &mut name_unit);

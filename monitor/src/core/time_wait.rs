@@ -3,11 +3,13 @@
 use std::num::NonZeroU64;
 
 use super::flows::{Cgroup, Flows, Level, TimeLeft};
+use super::view::Told;
 use crate::aggregate::{
     EphemeralRanges, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, PerRole, REMAINING_MS, SmallSocket,
     Substate, TopK, Unit, endpoint_of, share,
 };
 use crate::event::{KernelTime, NetnsId, Tuple};
+use crate::input::Walk;
 use crate::lifecycle::{Finished, Role, Wait};
 
 /// Makers held while a census is counted.
@@ -125,8 +127,9 @@ impl Ledger {
         Counting { makers, flows: &mut self.flows, began, standing: 0, time_left: TimeLeft::default() }
     }
 
-    /// Takes over what was counted. `recycled`: `TWRecycled` right after the walk. `lost`: records lost since the last one.
-    pub fn finish(&mut self, counted: Counted, began: KernelTime, recycled: Option<u64>, lost: u64) {
+    /// Takes over what was counted in `walk`.
+    pub fn finish(&mut self, counted: Counted, walk: &Walk<'_>, told: Told) {
+        let began = walk.began;
         self.added = TopK::new(MAKERS_CAPACITY);
         self.added_by_role = [0; Role::COUNT];
         for noted in self.under_way.take().unwrap_or_default() {
@@ -140,7 +143,15 @@ impl Ledger {
             Substate::FinWait2 => flows.vanished(by),
             Substate::TimeWait => {}
         });
-        flows.take(Level { began, standing: counted.standing, late, time_left: counted.time_left, recycled, lost });
+        flows.take(Level {
+            began,
+            took_ms: walk.ended.since(began).unwrap_or(0) / 1_000_000,
+            standing: counted.standing,
+            late,
+            time_left: counted.time_left,
+            recycled: told.recycled,
+            lost: told.lost,
+        });
         self.rows = counted.by_maker.time_wait.rows;
         self.folded = counted.by_maker.time_wait.folded;
         self.remaining = counted.by_maker.remaining;

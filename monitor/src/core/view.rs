@@ -122,7 +122,7 @@ pub fn take(
         }
     }
     let counted = counting.finish();
-    ledger.finish(counted, walk.began, told.recycled, told.lost);
+    ledger.finish(counted, walk, told);
     view.listening = listening;
     view.ports = ports.map(|ports| ports.finish(PAIRS_KEPT));
     view.inbound = Some(inbound.finish(PAIRS_KEPT));

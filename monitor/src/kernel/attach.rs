@@ -1,10 +1,10 @@
 //! The table of attach points: for each what is tried, best first.
 
-use aya::programs::{BtfTracePoint, Program, ProgramError, RawTracePoint, TracePoint};
+use aya::programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf};
 use synfin_ebpf::abi::names;
 
-/// One way to attach a tracepoint.
+/// One way to attach a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// A raw tracepoint with typed arguments.
@@ -13,11 +13,15 @@ pub enum Way {
     Raw,
     /// Needs tracefs and a perf event.
     Classic,
+    /// At the entry, or the exit, of functions of the kernel. Some virtual machines refuse it.
+    Function,
 }
 
 impl Way {
-    /// Best first.
-    pub const ALL: [Self; 3] = [Self::Btf, Self::Raw, Self::Classic];
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Btf, Self::Raw, Self::Classic, Self::Function];
+    /// Those of tracepoints, best first.
+    pub const OF_TRACEPOINTS: [Self; 3] = [Self::Btf, Self::Raw, Self::Classic];
 
     /// The label value `kind` of `synfin_probe_attached`.
     pub fn label(self) -> &'static str {
@@ -25,6 +29,7 @@ impl Way {
             Self::Btf => "btf_tracepoint",
             Self::Raw => "raw_tracepoint",
             Self::Classic => "tracepoint",
+            Self::Function => "fentry",
         }
     }
 }
@@ -32,9 +37,9 @@ impl Way {
 /// One attach point of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// The kernel's name of the tracepoint.
+    /// The kernel's name of the tracepoint, or of the function that matters most.
     pub probe: &'static str,
-    /// Its folder under `events/` of tracefs.
+    /// Its folder under `events/` of tracefs; of functions: none.
     pub category: &'static str,
     /// Without it there is nothing to watch.
     pub required: bool,
@@ -44,7 +49,10 @@ pub struct Point {
     pub gives: &'static str,
 }
 
-pub const POINTS: [Point; 2] = [
+/// [`Point::probe`] of the ends of TIME_WAIT.
+pub const TW_ENDS: &str = "inet_twsk_kill";
+
+pub const POINTS: [Point; 3] = [
     Point {
         probe: "inet_sock_set_state",
         category: "sock",
@@ -62,6 +70,13 @@ pub const POINTS: [Point; 2] = [
         required: false,
         ways: &[(Way::Btf, names::SYNACK_BTF), (Way::Raw, names::SYNACK_RAW)],
         gives: "durations of server handshakes whose SYN-ACK was retransmitted",
+    },
+    Point {
+        probe: TW_ENDS,
+        category: "",
+        required: false,
+        ways: &[(Way::Function, names::TW_ENDS)],
+        gives: "causes of the ends of TIME_WAIT sockets",
     },
 ];
 
@@ -94,33 +109,63 @@ pub fn attach(ebpf: &mut Ebpf, btf: &Btf, point: &Point, only: Option<Way>) -> (
     (attached, attempts)
 }
 
-/// Loads all programs before it attaches the first, so that they start together.
+/// Loads all programs before it attaches the first, so that they start together. When one fails, none stays.
 fn try_way(ebpf: &mut Ebpf, btf: &Btf, point: &Point, way: Way, programs: &[&str]) -> Result<(), String> {
     for step in [load, attach_loaded] {
         for name in programs {
             let program = ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
-            step(program, btf, point, way).map_err(|error| {
+            if let Err(error) = step(program, btf, point, way, names::function_of(name)) {
                 tracing::debug!(probe = point.probe, program = name, "cannot attach: {error}");
-                one_line(&error)
-            })?;
+                let reason = one_line(&error);
+                detach(ebpf, programs);
+                return Err(reason);
+            }
         }
     }
     Ok(())
 }
 
-fn load(program: &mut Program, btf: &Btf, point: &Point, way: Way) -> Result<(), ProgramError> {
-    match way {
-        Way::Btf => <&mut BtfTracePoint>::try_from(program)?.load(point.probe, btf),
-        Way::Raw => <&mut RawTracePoint>::try_from(program)?.load(),
-        Way::Classic => <&mut TracePoint>::try_from(program)?.load(),
+fn load(program: &mut Program, btf: &Btf, point: &Point, way: Way, function: &str) -> Result<(), ProgramError> {
+    match (way, program) {
+        (Way::Btf, program) => <&mut BtfTracePoint>::try_from(program)?.load(point.probe, btf),
+        (Way::Raw, program) => <&mut RawTracePoint>::try_from(program)?.load(),
+        (Way::Classic, program) => <&mut TracePoint>::try_from(program)?.load(),
+        (Way::Function, Program::FExit(program)) => program.load(function, btf),
+        (Way::Function, program) => <&mut FEntry>::try_from(program)?.load(function, btf),
     }
 }
 
-fn attach_loaded(program: &mut Program, _btf: &Btf, point: &Point, way: Way) -> Result<(), ProgramError> {
-    match way {
-        Way::Btf => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
-        Way::Raw => <&mut RawTracePoint>::try_from(program)?.attach(point.probe).map(drop),
-        Way::Classic => <&mut TracePoint>::try_from(program)?.attach(point.category, point.probe).map(drop),
+fn attach_loaded(
+    program: &mut Program,
+    _btf: &Btf,
+    point: &Point,
+    way: Way,
+    _function: &str,
+) -> Result<(), ProgramError> {
+    match (way, program) {
+        (Way::Btf, program) => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
+        (Way::Raw, program) => <&mut RawTracePoint>::try_from(program)?.attach(point.probe).map(drop),
+        (Way::Classic, program) => <&mut TracePoint>::try_from(program)?.attach(point.category, point.probe).map(drop),
+        (Way::Function, Program::FExit(program)) => FExit::attach(program).map(drop),
+        (Way::Function, program) => <&mut FEntry>::try_from(program)?.attach().map(drop),
+    }
+}
+
+/// Detaches and unloads the programs that are loaded.
+pub fn detach(ebpf: &mut Ebpf, programs: &[&str]) {
+    for name in programs {
+        let unloaded = match ebpf.program_mut(name) {
+            Some(Program::BtfTracePoint(program)) => program.unload(),
+            Some(Program::RawTracePoint(program)) => program.unload(),
+            Some(Program::TracePoint(program)) => program.unload(),
+            Some(Program::FEntry(program)) => program.unload(),
+            Some(Program::FExit(program)) => program.unload(),
+            _ => Ok(()),
+        };
+        match unloaded {
+            Ok(()) | Err(ProgramError::NotLoaded) => {}
+            Err(error) => tracing::warn!(program = name, "cannot detach: {error}"),
+        }
     }
 }
 
@@ -139,5 +184,21 @@ pub fn one_line(error: &dyn std::error::Error) -> String {
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
+    let line = text.lines().next().unwrap_or_default().trim_end();
+    // What the verifier said comes on further lines, if it said anything.
+    line.strip_suffix("Verifier output:").unwrap_or(line).trim_end_matches([':', '.', ' ']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_without_the_log_of_the_verifier() {
+        let check = |text, line| assert_eq!(first_line(text), line, "{text}");
+        check("not permitted (os error 1). Verifier output: ", "not permitted (os error 1)");
+        check("invalid argument:\n0: R1=ctx\n", "invalid argument");
+        check("no such file", "no such file");
+        check("", "");
+    }
 }

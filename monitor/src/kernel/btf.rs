@@ -184,7 +184,8 @@ fn extra_size(id: u32, info: u32) -> Result<usize, BtfError> {
 }
 
 /// Fields that some kernels lack; everything that depends on one does without.
-const OPTIONAL: [&str; 4] = ["sk_cgrp_data.cgroup", "kn", "syn_data", "syn_fastopen"];
+const OPTIONAL: [&str; 7] =
+    ["sk_cgrp_data.cgroup", "kn", "syn_data", "syn_fastopen", "ns.count", "ns.__ns_ref", "count"];
 
 /// Fills in the offset of every field that the probes read: bytes, of bit fields bits.
 pub fn resolve_offsets(types: &Types<'_>) -> Result<Offsets, OffsetError> {

@@ -6,14 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aya::maps::{Map, MapData, RingBuf};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use aya_log::EbpfLogger;
-use synfin_ebpf::abi::names;
+use synfin_ebpf::abi::{CpuEnds, Ends, names};
 
-use super::attach::{self, Attempt, POINTS, Way};
+use super::attach::{self, Attempt, POINTS, TW_ENDS, Way};
 use super::cpus::Cpus;
+use super::ends::EndsReader;
 use super::lanes::LaneReader;
 use super::log::ProbeLog;
 use super::merge::Merge;
@@ -33,7 +34,7 @@ pub struct LoadOptions {
     pub netns: Option<u32>,
     /// Type information of the running kernel.
     pub btf: PathBuf,
-    /// Attach the tracepoints this way or not at all; `None`: the best way that works.
+    /// Attach this way or not at all; `None`: the best way that works.
     pub only: Option<Way>,
 }
 
@@ -74,6 +75,8 @@ pub struct Probes {
     attempts: Vec<Attempt>,
     attached: Vec<Attached>,
     census_link: Option<OwnedFd>,
+    /// `Some` while ends of TIME_WAIT are counted by cause.
+    ends: Option<EndsReader>,
     log: Option<EbpfLogger<ProbeLog>>,
     /// Programs refer to them by their descriptors until they are loaded.
     arrays: Vec<MapData>,
@@ -84,7 +87,7 @@ pub struct Probes {
 pub struct Skipped {
     /// Of the first program of the state tracepoint, see [`super::Missed`].
     pub state_changes: u64,
-    /// Of the other probes: each is a lost record.
+    /// Of the other probes: each is a lost record, or an end of TIME_WAIT that was not counted.
     pub others: u64,
 }
 
@@ -127,6 +130,7 @@ pub(super) fn load_object(options: &LoadOptions) -> Result<(Ebpf, Btf, Transport
 pub fn load(options: &LoadOptions) -> Result<(Probes, Records, CounterReader), LoadError> {
     let (mut ebpf, btf, transport) = load_object(options)?;
     let (records, cpus, arrays) = readers(&mut ebpf, &transport)?;
+    let ends: PerCpuArray<_, CpuEnds> = take(&mut ebpf, names::ENDS)?;
 
     let mut probes = Probes::new(ebpf);
     probes.arrays = arrays;
@@ -142,6 +146,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, Records, CounterReader), L
         }
         probes.attempts.extend(attempts);
     }
+    probes.ends = probes.is_attached(TW_ENDS).then(|| EndsReader::new(ends));
     drop(btf);
     return_memory();
     Ok((probes, records, CounterReader::new(cpus)))
@@ -179,7 +184,7 @@ fn take_array(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError>
     }
 }
 
-fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError> {
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError> {
     let map = ebpf.take_map(name).ok_or(LoadError::Map { name, reason: "the object has none of this name".into() })?;
     M::try_from(map).map_err(|error| LoadError::Map { name, reason: attach::one_line(&error) })
 }
@@ -194,7 +199,8 @@ fn reasons(attempts: &[Attempt]) -> String {
 
 impl Probes {
     pub(super) fn new(ebpf: Ebpf) -> Self {
-        Self { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None, log: None, arrays: Vec::new() }
+        let arrays = Vec::new();
+        Self { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None, ends: None, log: None, arrays }
     }
 
     pub(super) fn attach_census(&mut self, btf: &Btf) {
@@ -220,7 +226,19 @@ impl Probes {
 
     /// Whether SYN-ACK retransmissions are seen.
     pub fn sees_synack_retransmits(&self) -> bool {
-        self.attached.iter().any(|attached| attached.probe == "tcp_retransmit_synack")
+        self.is_attached("tcp_retransmit_synack")
+    }
+
+    fn is_attached(&self, probe: &str) -> bool {
+        self.attached.iter().any(|attached| attached.probe == probe)
+    }
+
+    /// TIME_WAIT sockets made and ended by cause; `None` where the kernel refuses the probes for it.
+    ///
+    /// # Errors
+    /// Those of reading a map.
+    pub fn ends(&self) -> Option<Result<Ends, MapError>> {
+        self.ends.as_ref().map(EndsReader::read)
     }
 
     /// From this link walks are made ([`create_census`]); `None` where the kernel has no such iterator.
@@ -228,28 +246,23 @@ impl Probes {
         self.census_link.as_ref().map(OwnedFd::try_clone)
     }
 
-    /// Detaches the tracepoints; what is in the ring stays there.
+    /// Detaches the probes, one after the other; what is in the ring stays there.
     pub fn detach(&mut self) {
-        for name in self.attached.iter().flat_map(|attached| attached.programs) {
-            let unloaded = match self.ebpf.program_mut(name) {
-                Some(Program::BtfTracePoint(program)) => program.unload(),
-                Some(Program::RawTracePoint(program)) => program.unload(),
-                Some(Program::TracePoint(program)) => program.unload(),
-                _ => Ok(()),
-            };
-            if let Err(error) = unloaded {
-                tracing::warn!(program = name, "cannot detach: {error}");
-            }
+        // From the first one on causes are missing.
+        self.ends = None;
+        for attached in &self.attached {
+            attach::detach(&mut self.ebpf, attached.programs);
         }
     }
 
-    /// Runs and nanoseconds of all programs of a probe together; the runs that the kernel skipped are the first one's.
+    /// Runs and nanoseconds of all programs of a probe together. The runs that the kernel skipped are the first one's at a
+    /// tracepoint, where all are run by the same event, and those of all at functions.
     fn figures(&self, attached: &Attached) -> sys::ProgramFigures {
         let mut sum = sys::ProgramFigures::default();
         for (place, name) in attached.programs.iter().enumerate() {
             let Some(Ok(figures)) = self.ebpf.program(name).map(figures) else { continue };
-            if place == 0 {
-                sum.recursion_misses = figures.recursion_misses;
+            if place == 0 || attached.kind == Way::Function.label() {
+                sum.recursion_misses += figures.recursion_misses;
             }
             sum.run_count += figures.run_count;
             sum.run_time_ns += figures.run_time_ns;
@@ -309,6 +322,8 @@ fn figures(program: &Program) -> io::Result<sys::ProgramFigures> {
         Program::RawTracePoint(program) => program.fd(),
         Program::TracePoint(program) => program.fd(),
         Program::Iter(program) => program.fd(),
+        Program::FEntry(program) => program.fd(),
+        Program::FExit(program) => program.fd(),
         other => return Err(io::Error::other(format!("no figures for a program of type {:?}", other.prog_type()))),
     };
     sys::program_figures(fd.map_err(io::Error::other)?.as_fd())

@@ -4,6 +4,7 @@ mod attach;
 mod btf;
 mod counters;
 mod cpus;
+mod ends;
 mod lanes;
 mod load;
 mod log;

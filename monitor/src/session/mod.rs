@@ -23,7 +23,7 @@ use background::Background;
 pub use schedule::Schedule;
 use survey::{Depth, Survey, survey};
 pub use waker::Waker;
-use walk::{Reach, Walked, own_figures, read_host_figures, read_ports, read_walk};
+use walk::{Reach, Walked, own_figures, read_host_figures, read_ports, read_time_wait_overflows, read_walk};
 
 /// The ring is looked at so often even when the kernel side does not wake the reader.
 const POLL: Duration = Duration::from_millis(50);
@@ -144,6 +144,11 @@ impl Session {
         self.cgroups.unit(cgroup, Instant::now())
     }
 
+    /// The next round begins a walk over the socket tables, if none is under way.
+    pub fn hasten_census(&mut self) {
+        self.schedule.hasten();
+    }
+
     /// Sleeps until there is something to do.
     pub fn sleep(&self) {
         self.waker.sleep(self.records.as_raw_fd(), POLL);
@@ -203,6 +208,15 @@ impl Session {
         let counters = self.counters.read();
         let probe_missed = self.missed.update(self.skipped.state_changes, &counters) + self.skipped.others;
         self.feed(&Input::Totals { counters: &counters, probe_missed }, observer);
+        self.read_ends(observer);
+    }
+
+    fn read_ends(&mut self, observer: &mut impl Observer) {
+        match self.probes.ends() {
+            Some(Ok(ends)) => self.feed(&Input::Ends(&ends), observer),
+            Some(Err(error)) => tracing::warn!("cannot read the ends of TIME_WAIT: {error}; the last figures stay"),
+            None => {}
+        }
     }
 
     fn read_host(&mut self, observer: &mut impl Observer) {
@@ -262,15 +276,21 @@ impl Session {
         let counters = self.counters.read();
         self.drain_all(observer);
         let drained = Instant::now();
-        if let Some(survey) = walked.survey {
-            self.surveys.postpone(Instant::now());
-            self.take_survey(survey, observer);
+        // The kernel counts a refusal before it reports the end that got no small socket: so, after the records.
+        self.read_ends(observer);
+        let mut host = walked.host;
+        match walked.survey {
+            Some(survey) => {
+                self.surveys.postpone(Instant::now());
+                self.take_survey(survey, observer);
+            }
+            None => host.time_wait_overflows = read_time_wait_overflows().or(host.time_wait_overflows),
         }
         let walk = Walk {
             began: walked.began,
             ended: walked.ended,
             counters: &counters,
-            host: walked.host,
+            host,
             sockets: &walked.sockets,
             unix_seconds: walked.unix_seconds,
         };

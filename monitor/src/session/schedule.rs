@@ -38,6 +38,11 @@ impl Schedule {
         self.next = Some(now + self.interval);
     }
 
+    /// Whatever the last one cost, the next is due at once.
+    pub fn hasten(&mut self) {
+        self.next = None;
+    }
+
     /// There is no way to walk on this host.
     pub fn never(&mut self) {
         self.possible = false;
@@ -78,6 +83,8 @@ mod tests {
         schedule.postpone(start + Duration::from_millis(500));
         assert!(!schedule.is_due(start + Duration::from_millis(1499)));
         assert!(schedule.is_due(start + Duration::from_millis(1500)));
+        schedule.hasten();
+        assert!(schedule.is_due(start));
         schedule.never();
         assert!(!schedule.is_due(start + Duration::from_secs(9)));
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::event::KernelTime;
-use crate::host::{parse_tcp_ext, read_sockstat, read_sysctl};
+use crate::host::{parse_tcp_ext, read_snmp, read_sockstat, read_sysctl};
 use crate::input::HostFigures;
 use crate::kernel;
 
@@ -131,6 +131,11 @@ pub fn read_counters() -> HostFigures {
 /// A thread that has moved sees its own namespace here.
 const PROCESS: &str = "/proc/thread-self";
 const SYSCTLS: &str = "/proc/sys";
+
+/// `TCPTimeWaitOverflow` of this process' own network namespace, as of now.
+pub fn read_time_wait_overflows() -> Option<u64> {
+    read_snmp(Path::new(PROCESS)).ok()?.tcp_ext("TCPTimeWaitOverflow")
+}
 
 /// The texts of `ip_local_port_range` and `ip_local_reserved_ports`; `None` when the first cannot be read.
 pub fn read_ports() -> Option<(String, String)> {

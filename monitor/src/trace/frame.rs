@@ -1,6 +1,6 @@
 //! Inputs as bytes and back.
 
-use synfin_ebpf::abi::Counters;
+use synfin_ebpf::abi::{Counters, Ends};
 
 use crate::event::{CgroupId, KernelTime};
 use crate::input::{HostFigures, Input, NamespaceReading, Walk};
@@ -16,6 +16,7 @@ pub mod kind {
     pub const END: u32 = 7;
     pub const UNIT: u32 = 8;
     pub const PORTS: u32 = 9;
+    pub const ENDS: u32 = 10;
     pub const NAMESPACES: u32 = 12;
 }
 
@@ -30,6 +31,10 @@ pub fn encode(input: &Input<'_>, out: &mut Vec<u8>) -> u32 {
             put(out, *probe_missed);
             put_counters(out, counters);
             kind::TOTALS
+        }
+        Input::Ends(ends) => {
+            put_ends(out, ends);
+            kind::ENDS
         }
         Input::Host(figures) => {
             put_host(out, figures);
@@ -79,6 +84,7 @@ pub fn decode<R>(kind: u32, mut payload: &[u8], handle: impl FnOnce(Input<'_>) -
             let probe_missed = take(from)?;
             handle(Input::Totals { counters: &take_counters(from)?, probe_missed })
         }
+        kind::ENDS => handle(Input::Ends(&take_ends(from)?)),
         kind::HOST => handle(Input::Host(take_host(from)?)),
         kind::PORTS => {
             let (range, reserved) = std::str::from_utf8(from).ok()?.split_once('\0')?;
@@ -136,6 +142,22 @@ fn take_counters(from: &mut &[u8]) -> Option<Counters> {
         *value = take(from)?;
     }
     Some(counters)
+}
+
+fn put_ends(out: &mut Vec<u8>, ends: &Ends) {
+    let Ends { made, turned, refused, left } = ends;
+    for value in made.iter().chain([turned, refused]).chain(left.as_flattened()) {
+        put(out, *value);
+    }
+}
+
+fn take_ends(from: &mut &[u8]) -> Option<Ends> {
+    let mut ends = Ends::default();
+    let Ends { made, turned, refused, left } = &mut ends;
+    for value in made.iter_mut().chain([turned, refused]).chain(left.as_flattened_mut()) {
+        *value = take(from)?;
+    }
+    Some(ends)
 }
 
 /// Figures that may be missing are kept as their value plus one, 0 for none.

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::event::{CgroupId, KernelTime, NetnsId};
     use crate::input::{HostFigures, NamespaceReading, Walk};
-    use synfin_ebpf::abi::Counters;
+    use synfin_ebpf::abi::{Counters, Ends};
 
     fn head() -> Head {
         Head {
@@ -135,6 +135,7 @@ mod tests {
     fn trace(head: &Head) -> Vec<u8> {
         let mut writer = TraceWriter::new(Vec::new(), head).expect("memory");
         let counters = Counters { records: 3, wakeups: 4, ..Counters::ZERO };
+        let ends = Ends { made: [1, 2], turned: 3, refused: 4, left: [[5; 7], [6; 7]] };
         let host = HostFigures { time_wait: Some(0), tw_recycled: Some(7), ..HostFigures::default() };
         let namespace = NamespaceReading {
             id: NetnsId(u32::MAX),
@@ -155,6 +156,7 @@ mod tests {
         for input in [
             Input::Record(&[1, 2, 3]),
             Input::Totals { counters: &counters, probe_missed: 8 },
+            Input::Ends(&ends),
             Input::Host(host),
             Input::Ports { range: "32768\t60999\n", reserved: "" },
             Input::Unit { cgroup: CgroupId(3), name: "nginx.service" },
@@ -179,7 +181,7 @@ mod tests {
             written.expect("memory");
             frames += 1;
         }
-        assert_eq!((frames, again.finish().expect("memory")), (9, bytes));
+        assert_eq!((frames, again.finish().expect("memory")), (10, bytes));
     }
 
     #[test]
@@ -198,7 +200,7 @@ mod tests {
         check(&[b"SYNFINT9", &good[8..]].concat(), "format 9");
         check(&good[..20], "head is damaged: it is cut short");
         check(&trace(&Head { abi: 77, ..head() }), "records of version 77");
-        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 9 frames");
+        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 10 frames");
         check(&good[..good.len() - 12], "the 8 frames before that are whole");
         let mut odd = good.clone();
         let last = odd.len() - 8;

@@ -13,6 +13,8 @@
 
 pub mod cgroup;
 pub mod daemon;
+pub mod destroy;
+pub mod ends;
 pub mod expect;
 pub mod life;
 pub mod load;
@@ -23,6 +25,7 @@ pub mod peer;
 pub mod place;
 pub mod promtool;
 pub mod record;
+pub mod session;
 pub mod sockets;
 pub mod storm;
 pub mod tables;

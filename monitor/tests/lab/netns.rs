@@ -56,6 +56,11 @@ impl Netns {
         self.handle.metadata().expect("metadata of a namespace handle").ino()
     }
 
+    /// A second handle, for a thread that lives on its own.
+    pub fn entrance(&self) -> Self {
+        Self { handle: self.handle.try_clone().expect("a copy of a namespace handle"), name: None }
+    }
+
     /// Path by which `ip link … netns` finds it while this process lives.
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.handle.as_raw_fd())

@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(KERNELS.map(|kernel| kernel.version)))]
     kernels: Vec<String>,
     /// Test target of the package synfin to run; repeatable.
-    #[arg(long = "test", default_values = ["kernel_probes", "kernel_census"])]
+    #[arg(long = "test", default_values = ["kernel_probes", "kernel_census", "kernel_ends"])]
     tests: Vec<String>,
     /// Look for newer packages of the kernels.
     #[arg(long)]

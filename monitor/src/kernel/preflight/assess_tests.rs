@@ -7,10 +7,13 @@ use crate::host::{PortRange, Sysctls};
 use crate::kernel::preflight::{BtfProbes, ProbeTrial, Verdict};
 use crate::privilege::Held;
 
+const ALL_IN_BTF: BtfProbes =
+    BtfProbes { inet_sock_set_state: true, tcp_retransmit_synack: true, iter_tcp: true, inet_twsk_kill: true };
+
 fn good_host() -> Facts {
     Facts {
         release: Ok("6.12.0-test".to_owned()),
-        btf: BtfFact::Readable(BtfProbes { inet_sock_set_state: true, tcp_retransmit_synack: true, iter_tcp: true }),
+        btf: BtfFact::Readable(ALL_IN_BTF),
         tracefs: false,
         held: Ok(Held { bpf: true, perfmon: true, ..Held::default() }),
         initial_user_namespace: Some(true),
@@ -107,18 +110,20 @@ fn without_trials_btf_and_tracefs_decide() {
     const STATE: &str = "probe.inet_sock_set_state";
     const SYNACK: &str = "probe.tcp_retransmit_synack";
     const CENSUS: &str = "probe.iter_tcp";
+    const ENDS: &str = "probe.inet_twsk_kill";
     let none = || BtfFact::Unreadable("no such file".into());
     let btf = |set: fn(&mut BtfProbes)| {
-        let mut probes = BtfProbes { inet_sock_set_state: true, tcp_retransmit_synack: true, iter_tcp: true };
+        let mut probes = ALL_IN_BTF;
         set(&mut probes);
         BtfFact::Readable(probes)
     };
     check(|f| f.btf = btf(|b| b.iter_tcp = false), &[(CENSUS, Degraded)]);
+    check(|f| f.btf = btf(|b| b.inet_twsk_kill = false), &[(ENDS, Degraded)]);
     check(|f| f.btf = btf(|b| b.tcp_retransmit_synack = false), &[(SYNACK, Degraded)]);
     check(|f| f.btf = btf(|b| b.inet_sock_set_state = false), &[(STATE, Lacks)]);
-    let lost = [("btf", Degraded), (STATE, Degraded), (SYNACK, Degraded), (CENSUS, Degraded)];
+    let lost = [("btf", Degraded), (STATE, Degraded), (SYNACK, Degraded), (CENSUS, Degraded), (ENDS, Degraded)];
     check(|f| (f.btf, f.tracefs) = (none(), true), &lost);
-    let lost = [("btf", Degraded), (STATE, Lacks), (SYNACK, Degraded), (CENSUS, Degraded)];
+    let lost = [("btf", Degraded), (STATE, Lacks), (SYNACK, Degraded), (CENSUS, Degraded), (ENDS, Degraded)];
     check(|f| f.btf = none(), &lost);
     let lost = [(CENSUS, Lacks), ("sock_diag", Degraded)];
     check(|f| (f.btf, f.sock_diag) = (btf(|b| b.iter_tcp = false), Err("EPERM".into())), &lost);
@@ -142,6 +147,13 @@ fn trials_win_over_what_btf_promises() {
     assert!(none.to_text().contains("tried btf_tracepoint: EPERM; raw_tracepoint: not tried"), "{}", none.to_text());
     check(|f| f.trials = vec![trial("iter_tcp", "iterator", false)], &[("probe.iter_tcp", Degraded)]);
     check(|f| f.trials = vec![trial("iter_tcp", "iterator", true)], &[]);
+    let by_cause = check(|f| f.trials = vec![trial("inet_twsk_kill", "fentry", true)], &[]);
+    let said = "works as fentry: ends of TIME_WAIT are counted by cause; behind it derivation works";
+    assert!(by_cause.to_text().contains(said), "{}", by_cause.to_text());
+    let derived =
+        check(|f| f.trials = vec![trial("inet_twsk_kill", "fentry", false)], &[("probe.inet_twsk_kill", Degraded)]);
+    let said = "works as derivation (fallback): ends of TIME_WAIT are derived from the census";
+    assert!(derived.to_text().contains(said) && derived.to_text().contains("fentry: EPERM"), "{}", derived.to_text());
 }
 
 #[test]

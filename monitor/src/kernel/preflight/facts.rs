@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use aya_obj::btf::{Btf, BtfKind};
+use synfin_ebpf::abi::names;
 
 use crate::config::{ListenAddress, NetnsScope, Settings};
 use crate::host::{self, Sysctls};
@@ -64,14 +65,17 @@ pub struct BtfProbes {
     pub inet_sock_set_state: bool,
     pub tcp_retransmit_synack: bool,
     pub iter_tcp: bool,
+    /// It, and all other functions that the causes of ends are told by.
+    pub inet_twsk_kill: bool,
 }
 
 /// The trial load of one program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeTrial {
-    /// As in the metric `synfin_probe_attached`: `inet_sock_set_state`, `tcp_retransmit_synack`, `iter_tcp`.
+    /// As in the metric `synfin_probe_attached`: `inet_sock_set_state`, `tcp_retransmit_synack`, `iter_tcp`,
+    /// `inet_twsk_kill`.
     pub probe: &'static str,
-    /// Likewise: `btf_tracepoint`, `raw_tracepoint`, `tracepoint`, `iterator`.
+    /// Likewise: `btf_tracepoint`, `raw_tracepoint`, `tracepoint`, `iterator`, `fentry`.
     pub kind: &'static str,
     /// The error in one line.
     pub result: Result<(), String>,
@@ -175,6 +179,7 @@ fn read_btf() -> BtfFact {
         inet_sock_set_state: has("btf_trace_inet_sock_set_state", BtfKind::Typedef),
         tcp_retransmit_synack: has("btf_trace_tcp_retransmit_synack", BtfKind::Typedef),
         iter_tcp: has("bpf_iter_tcp", BtfKind::Func),
+        inet_twsk_kill: names::TW_ENDS.iter().all(|program| has(names::function_of(program), BtfKind::Func)),
     })
 }
 
@@ -270,12 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn the_btf_of_the_running_kernel_names_all_three() {
-        if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-            assert!(matches!(read_btf(), BtfFact::Unreadable(_)));
-            return;
-        }
-        let all = BtfProbes { inet_sock_set_state: true, tcp_retransmit_synack: true, iter_tcp: true };
-        assert_eq!(read_btf(), BtfFact::Readable(all));
+    fn the_btf_of_the_running_kernel_names_every_tracepoint() {
+        let found = match read_btf() {
+            BtfFact::Readable(found) => found,
+            BtfFact::Unreadable(reason) => {
+                return assert!(!Path::new("/sys/kernel/btf/vmlinux").exists(), "{reason}");
+            }
+        };
+        let all = BtfProbes { inet_sock_set_state: true, tcp_retransmit_synack: true, iter_tcp: true, ..found };
+        assert_eq!(found, all);
     }
 }

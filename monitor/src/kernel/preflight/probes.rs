@@ -13,6 +13,8 @@ struct Probe {
     probe: &'static str,
     /// Best first: kind, and what is lost by using it (`None`: nothing).
     ladder: &'static [(&'static str, Option<&'static str>)],
+    /// What the first step brings, where that is to be said.
+    brings: Option<&'static str>,
     /// What is lost when no step of the ladder holds.
     without: &'static str,
     /// Without it the daemon does not run.
@@ -25,11 +27,16 @@ const CLASSIC_LOSS: &str =
     "the kernel skips more events, and without BTF there are no handshake times, close reasons or units";
 const NETLINK_LOSS: &str = "the census takes about twice the time and cannot match sockets to their events by address";
 
-const PROBES: [Probe; 3] = [
+const BY_CAUSE: &str = "ends of TIME_WAIT are counted by cause";
+const DERIVED_LOSS: &str =
+    "ends of TIME_WAIT are derived from the census, and early ones count as unknown unless connect() made them";
+
+const PROBES: [Probe; 4] = [
     Probe {
         id: "probe.inet_sock_set_state",
         probe: "inet_sock_set_state",
         ladder: &[("btf_tracepoint", None), ("raw_tracepoint", None), ("tracepoint", Some(CLASSIC_LOSS))],
+        brings: None,
         without: "no state change can be seen",
         vital: true,
         in_btf: |btf| btf.inet_sock_set_state,
@@ -38,6 +45,7 @@ const PROBES: [Probe; 3] = [
         id: "probe.tcp_retransmit_synack",
         probe: "tcp_retransmit_synack",
         ladder: &[("btf_tracepoint", None), ("raw_tracepoint", None)],
+        brings: None,
         without: "server handshakes with a retransmitted SYN-ACK count as unmeasured",
         vital: false,
         in_btf: |btf| btf.tcp_retransmit_synack,
@@ -46,11 +54,24 @@ const PROBES: [Probe; 3] = [
         id: "probe.iter_tcp",
         probe: "iter_tcp",
         ladder: &[("iterator", None), ("netlink", Some(NETLINK_LOSS))],
+        brings: None,
         without: "no TIME_WAIT socket can be counted",
         vital: true,
         in_btf: |btf| btf.iter_tcp,
     },
+    Probe {
+        id: "probe.inet_twsk_kill",
+        probe: "inet_twsk_kill",
+        ladder: &[("fentry", None), (DERIVATION, Some(DERIVED_LOSS))],
+        brings: Some(BY_CAUSE),
+        without: "no end of TIME_WAIT is counted",
+        vital: false,
+        in_btf: |btf| btf.inet_twsk_kill,
+    },
 ];
+
+/// The step that needs no probe of its own.
+const DERIVATION: &str = "derivation";
 
 /// One item a probe.
 pub fn assess_probes(facts: &Facts) -> impl Iterator<Item = Item> + '_ {
@@ -92,7 +113,10 @@ fn holds(
     let fallback = if refusals.is_empty() { "" } else { " (fallback)" };
     let kind = kind.replace('_', " ");
     match loss {
-        None => Item::ok(probe.id, format!("{how} {kind}{fallback}{rest}")),
+        None => {
+            let brings = probe.brings.filter(|_| refusals.is_empty()).map(|brings| format!(": {brings}"));
+            Item::ok(probe.id, format!("{how} {kind}{fallback}{}{rest}", brings.unwrap_or_default()))
+        }
         Some(loss) => {
             let finding = format!("{} {how} {kind}{fallback}{rest}: {loss}", probe.probe);
             Item::degraded(probe.id, finding, format!("refused were {}", refusals.join("; ")))
@@ -120,8 +144,10 @@ fn is_allowed(facts: &Facts) -> bool {
 
 /// Whether one step of a ladder holds: by trial (`Ok(true)`) where there was one, else by what the host shows (`Ok(false)`).
 fn step(probe: &Probe, kind: &str, facts: &Facts) -> Result<bool, String> {
-    if kind == "netlink" {
-        return facts.sock_diag.clone().map(|()| true);
+    match kind {
+        "netlink" => return facts.sock_diag.clone().map(|()| true),
+        DERIVATION => return Ok(true),
+        _ => {}
     }
     let mut trials = facts.trials.iter().filter(|trial| trial.probe == probe.probe).peekable();
     if trials.peek().is_some() {

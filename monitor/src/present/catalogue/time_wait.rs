@@ -54,9 +54,10 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &["reason"],
-        help: "TIME_WAIT sockets that ended, told at each census: expired (their time was over), reused (connect() took \
-               them over), reset and evicted (0 unless the kernel tells), unknown (early and not by connect(): a new SYN on \
-               the same ports, a reset, ss -K).",
+        help: "TIME_WAIT sockets that ended: expired (their time was over), reused (connect() took them over), replaced (by a \
+               new SYN on the same ports), reset, evicted (ss -K), purged (with their network namespace), unknown. Counted \
+               by cause where synfin_probe_attached of inet_twsk_kill is 1; elsewhere derived at each census, and then all \
+               early ends but reused are unknown.",
         read: |reading, samples| {
             for reason in Leave::ALL {
                 samples.count(&[reason.label()], reading.snapshot.figures.time_wait.left[reason.index()]);
