@@ -106,7 +106,7 @@ fn what_connect_takes_over_left_as_reused() {
     let recycled = netstat(&netns, "TWRecycled");
     assert!(recycled >= 10, "{recycled} reused");
     check_total(&netns, &page);
-    assert_eq!(left(&page), [0, recycled, 0]);
+    assert_eq!(left_since(&page, &before), [0, recycled, 0], "at first {:?}", left(&before));
     assert_eq!(entered(&page) - entered(&before), 45);
 }
 
