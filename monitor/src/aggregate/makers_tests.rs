@@ -37,7 +37,8 @@ fn a_maker_is_remembered_else_inferred_else_unknown() {
         |name, remembered: Option<OwnedBy<u32>>, socket: SmallSocket, role, endpoint: Option<(u8, u16)>, unit| {
             let mut owners = Owners::new(8);
             if let Some(by) = remembered {
-                owners.remember(HERE, &socket.tuple, by, Substate::TimeWait, KernelTime(1));
+                owners.remember(HERE, &socket.tuple, by, Substate::TimeWait, KernelTime(1), |_, _| ());
+                owners.file(|_, _| ());
             }
             let endpoint = endpoint.map(|(host, port)| Endpoint { addr: addr(host), port });
             let row = count(&mut owners, 1, &[socket]).time_wait.rows.remove(0);
@@ -101,7 +102,8 @@ fn a_census_leaves_only_the_living_in_memory() {
     let mut owners = Owners::new(8);
     let by = OwnedBy { role: Role::Client, unit: Some(7) };
     for sport in [40_000, 40_001] {
-        owners.remember(HERE, &socket(sport, 9, 443).tuple, by, Substate::TimeWait, KernelTime(1));
+        owners.remember(HERE, &socket(sport, 9, 443).tuple, by, Substate::TimeWait, KernelTime(1), |_, _| ());
+        owners.file(|_, _| ());
     }
     count(&mut owners, 4, &[socket(40_000, 9, 443)]);
     owners.settle(KernelTime(2), |_, _| ());
@@ -124,7 +126,8 @@ proptest! {
         let mut owners = Owners::new(100);
         for (n, socket) in (0..).zip(sockets.iter().take(remembered)) {
             let by = OwnedBy { role: Role::ALL[n as usize % 3], unit: (n % 5 > 0).then_some(n % 40) };
-            owners.remember(HERE, &socket.tuple, by, Substate::TimeWait, KernelTime(1));
+            owners.remember(HERE, &socket.tuple, by, Substate::TimeWait, KernelTime(1), |_, _| ());
+            owners.file(|_, _| ());
         }
         let counted = count(&mut owners, k, &sockets);
         let of = |substate| sockets.iter().filter(|socket| socket.substate == substate).count() as u64;

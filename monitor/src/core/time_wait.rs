@@ -91,10 +91,8 @@ impl Ledger {
             self.swept_at = end.at;
             self.owners.sweep(end.at);
         }
-        match self.owners.remember(end.netns, &end.tuple, by, waiting, end.at) {
-            Some((replaced, Substate::FinWait2)) => self.flows.vanished(replaced),
-            Some((_, Substate::TimeWait)) | None => {}
-        }
+        let flows = &mut self.flows;
+        self.owners.remember(end.netns, &end.tuple, by, waiting, end.at, |by, waiting| forgotten(flows, by, waiting));
         self.flows.ended(by, waiting);
         let key = (role, endpoint_of(role, &end.tuple), by.unit.map_or(Unit::Unknown, Unit::Known));
         self.add(key);
@@ -123,6 +121,8 @@ impl Ledger {
         listening: &'a Listening,
         ranges: &'a EphemeralRanges,
     ) -> Counting<'a> {
+        let flows = &mut self.flows;
+        self.owners.file(|by, waiting| forgotten(flows, by, waiting));
         let makers = Makers::new(&mut self.owners, listening, ranges, MAKERS_CAPACITY);
         Counting { makers, flows: &mut self.flows, began, standing: 0, time_left: TimeLeft::default() }
     }
@@ -139,10 +139,7 @@ impl Ledger {
             }
         }
         let Self { owners, flows, .. } = self;
-        let late = owners.settle(began, |by, waiting| match waiting {
-            Substate::FinWait2 => flows.vanished(by),
-            Substate::TimeWait => {}
-        });
+        let late = owners.settle(began, |by, waiting| forgotten(flows, by, waiting));
         flows.take(Level {
             began,
             took_ms: walk.ended.since(began).unwrap_or(0) / 1_000_000,
@@ -193,6 +190,14 @@ impl Ledger {
         let unseen = total.saturating_sub(known);
         older.push(MakerRow::rest(Role::Unknown, unseen));
         older
+    }
+}
+
+/// A small socket that was known in `waiting` is no more.
+fn forgotten(flows: &mut Flows, by: OwnedBy<Cgroup>, waiting: Substate) {
+    match waiting {
+        Substate::FinWait2 => flows.vanished(by),
+        Substate::TimeWait => {}
     }
 }
 
