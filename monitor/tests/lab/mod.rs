@@ -11,11 +11,13 @@
 //! it says so on standard error.
 #![allow(dead_code, reason = "each test binary uses its part of the lab")]
 
+pub mod capture;
 pub mod daemon;
 pub mod expect;
 pub mod life;
 pub mod load;
 pub mod netns;
+pub mod network;
 pub mod packet;
 pub mod page;
 pub mod peer;
@@ -23,6 +25,7 @@ pub mod place;
 pub mod record;
 pub mod sockets;
 pub mod tables;
+pub mod trace;
 pub mod tun;
 pub mod watch;
 pub mod witness;
