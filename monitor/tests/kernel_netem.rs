@@ -16,6 +16,7 @@ use lab::sockets::{listen, read_to_end, send, socket};
 use lab::trace::Trace;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ const LOSSY: &str = "delay 50ms loss 2%";
 const LATE: &str = "delay 50ms";
 /// The kernel's own sample of a round trip is in whole microseconds.
 const ROUNDING_NS: u64 = 1_000;
+/// The kernel skips a probe that would interrupt itself on its processor, which an emulated one makes likelier: so many
+/// connections may lack a figure, and must be counted as unmeasured.
+const WITHHELD: usize = CLIENTS * EACH / 50;
 /// A quarter of the delay: the two bounds must be closer together than that for half of the handshakes.
 const SHARP_NS: u64 = 25_000_000;
 
@@ -66,20 +70,16 @@ impl Side {
     /// Compares all there is about `count` connections; `begun` says when connect() was called, by the client's port.
     fn judge(mut self, count: usize, begun: &BTreeMap<u16, u64>) {
         let delta = self.await_opened(count);
-        lab::wait_until("a line for each connection", Duration::from_secs(20), || {
-            self.trace.of_port(PORT).len() >= count
-        });
         let role = self.role;
+        let lines = self.trace.settled(PORT, count);
         let wire = handshakes(role, &self.capture.finish(), begun);
         assert_eq!(wire.len(), count, "{role:?}: connections in the capture");
 
         let mut excess = Vec::new();
-        let lines = self.trace.of_port(PORT);
-        assert_eq!(lines.len(), count, "{role:?}: lines of the trace");
         for line in &lines {
             let port = if role == Role::Client { &line["sport"] } else { &line["dport"] };
             let seen = &wire[&(port.as_u64().expect("a port") as u16)];
-            let measured = line["handshake_ns"].as_u64().unwrap_or_else(|| panic!("{role:?}: unmeasured: {line}"));
+            let Some(measured) = line["handshake_ns"].as_u64() else { continue };
             assert!(
                 seen.at_least <= measured + ROUNDING_NS && measured <= seen.at_most,
                 "{role:?}: {measured} ns, and on the wire {seen:?}: {line}"
@@ -87,14 +87,16 @@ impl Side {
             assert_eq!(line["retransmits"], seen.retransmits, "{role:?}: on the wire {seen:?}: {line}");
             excess.push(measured.saturating_sub(seen.at_least));
         }
+        assert!(excess.len() + WITHHELD >= count, "{role:?}: {} of {count} in the trace, measured", excess.len());
         compare_page(role, &delta, &self.before, &self.scraper.scrape(), &wire);
 
         let mut width: Vec<u64> = wire.values().map(|seen| seen.at_most - seen.at_least).collect();
         let repeated: u64 = wire.values().map(|seen| seen.repeated).sum();
         let slowest = wire.values().map(|seen| seen.at_least).max().unwrap_or_default();
         println!(
-            "{role:?}: {count} handshakes, {repeated} SYNs or SYN-ACKs again, slowest {:.3} s; the daemon over the capture: \
-             {:.3} ms (median), {:.3} ms (most); bounds {:.3} ms apart (median)",
+            "{role:?}: {count} handshakes, {} of them in the trace, {repeated} SYNs or SYN-ACKs again, slowest {:.3} s; \
+             the trace over the capture: {:.3} ms (median), {:.3} ms (most); bounds {:.3} ms apart (median)",
+            excess.len(),
             slowest as f64 / 1e9,
             median(&mut excess) as f64 / 1e6,
             excess.last().copied().unwrap_or_default() as f64 / 1e6,
@@ -123,23 +125,40 @@ impl Side {
 fn compare_page(role: Role, delta: &Page, before: &Page, after: &Page, wire: &BTreeMap<u16, Handshake>) {
     let label = role.label();
     let gained = |metric: &str| delta.sum(metric, &[&format!("role=\"{label}\"")]);
-    let repeated: u64 = wire.values().map(|seen| seen.repeated).sum();
-    assert_eq!(gained("synfin_tcp_handshake_retransmits_total"), repeated as f64, "{role:?}: retransmissions");
-    assert_eq!(gained("synfin_tcp_handshake_unmeasured_total"), 0.0, "{role:?}: unmeasured");
-    assert_eq!(gained("synfin_tcp_handshake_seconds_count"), wire.len() as f64, "{role:?}: measured");
-    let seconds = |ns: u64| ns as f64 / 1e9;
-    let (least, most) = wire.values().fold((0, 0), |(least, most), seen| (least + seen.at_least, most + seen.at_most));
-    let (sum, rounding) = (gained("synfin_tcp_handshake_seconds_sum"), seconds(ROUNDING_NS * wire.len() as u64));
-    assert!(seconds(least) <= sum + rounding && sum <= seconds(most), "{role:?}: {sum} s, wire {least} to {most} ns");
+    let unmeasured = gained("synfin_tcp_handshake_unmeasured_total");
+    let lost = delta.sum("synfin_tcp_handshake_unmeasured_total", &[&format!("role=\"{label}\""), "\"event_lost\""]);
+    assert!(unmeasured == lost && lost <= WITHHELD as f64, "{role:?}: {unmeasured} unmeasured, {lost} for lost events");
+    assert_eq!(gained("synfin_tcp_handshake_seconds_count") + unmeasured, wire.len() as f64, "{role:?}: all counted");
+
+    let repeated = sums(wire, unmeasured, |seen| seen.repeated);
+    let retransmits = gained("synfin_tcp_handshake_retransmits_total") as u64;
+    assert!(repeated.contains(&retransmits), "{role:?}: {retransmits} retransmissions, {repeated:?} on the wire");
+
+    let (least, most) = (sums(wire, unmeasured, |seen| seen.at_least), sums(wire, 0.0, |seen| seen.at_most));
+    let sum = (gained("synfin_tcp_handshake_seconds_sum") * 1e9) as u64;
+    let rounding = ROUNDING_NS * wire.len() as u64;
+    assert!(
+        *least.start() <= sum + rounding && sum <= most.end() + rounding,
+        "{role:?}: {sum} ns together, on the wire {least:?} to {most:?}"
+    );
+
     let prefix = "synfin_tcp_handshake_seconds_bucket{le=\"";
     for (series, value) in after.0.iter().filter(|(series, _)| series.contains(&format!("role=\"{label}\""))) {
         let Some(bound) = series.strip_prefix(prefix).and_then(|rest| rest.split('"').next()) else { continue };
         let bound: f64 = bound.replace("+Inf", "inf").parse().expect("a bound in seconds");
-        let below = |of: fn(&Handshake) -> u64| wire.values().filter(|seen| seconds(of(seen)) <= bound).count() as f64;
+        let below =
+            |of: fn(&Handshake) -> u64| wire.values().filter(|seen| of(seen) as f64 / 1e9 <= bound).count() as f64;
         let (least, most) = (below(|seen| seen.at_most), below(|seen| seen.at_least.saturating_sub(ROUNDING_NS)));
         let bucket = value - before.value(series);
-        assert!(least <= bucket && bucket <= most, "{series}: {bucket}, and {least} to {most} on the wire");
+        assert!(least - unmeasured <= bucket && bucket <= most, "{series}: {bucket}, on the wire {least} to {most}");
     }
+}
+
+/// The sum over all connections, and from what on it is right when so many of them are missing.
+fn sums(wire: &BTreeMap<u16, Handshake>, missing: f64, of: fn(&Handshake) -> u64) -> RangeInclusive<u64> {
+    let mut each: Vec<u64> = wire.values().map(of).collect();
+    each.sort_unstable();
+    each[..each.len() - missing as usize].iter().sum()..=each.iter().sum()
 }
 
 /// Every handshake of the capture, by the client's port.

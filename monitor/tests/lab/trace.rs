@@ -51,6 +51,21 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// The lines of connections with `port`, once there are `count`, or no more come: one that the kernel withheld never does.
+    pub fn settled(&self, port: u16, count: usize) -> Vec<Value> {
+        let mut lines = self.of_port(port);
+        let mut still = 0;
+        while lines.len() < count && still < 50 {
+            std::thread::sleep(Duration::from_millis(100));
+            let more = self.of_port(port);
+            still = if more.len() == lines.len() { still + 1 } else { 0 };
+            lines = more;
+        }
+        lines
+    }
+}
+
 impl Drop for Trace {
     fn drop(&mut self) {
         let _ = self.child.kill();
