@@ -19,9 +19,21 @@ pub struct Ran {
 /// What became of the tests on one kernel.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Passed { ran: Vec<Ran>, seconds: u64 },
-    Failed { lines: Vec<String> },
+    Passed {
+        ran: Vec<Ran>,
+        seconds: u64,
+    },
+    Failed {
+        lines: Vec<String>,
+    },
+    /// A processor of the machine stood still and the kernel's watchdog ended it: that says nothing of the tests.
+    Stuck {
+        lines: Vec<String>,
+    },
 }
+
+/// How the watchdogs of the kernel begin their lines.
+const WATCHDOGS: [&str; 2] = ["watchdog: BUG: soft lockup", "rcu: INFO: "];
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,6 +43,7 @@ impl fmt::Display for Verdict {
                 ran.iter().try_for_each(|Ran { target, tests, time }| write!(f, "\n  {target}: {tests} tests, {time}"))
             }
             Self::Failed { lines } => write!(f, "FAIL\n  {}", lines.join("\n  ")),
+            Self::Stuck { lines } => write!(f, "a processor stood still\n  {}", lines.join("\n  ")),
         }
     }
 }
@@ -43,7 +56,11 @@ pub fn judge(log: &str, targets: &[&str], seconds: u64) -> Verdict {
         let head = format!("{RESULT} {target} ");
         let Some(end) = (from..lines.len()).find(|at| lines[*at].starts_with(&head)) else {
             wrong.push(format!("{target}: the machine ended before it did"));
-            wrong.extend(shown(&lines[from.max(lines.len().saturating_sub(SHOWN))..]));
+            let last = &lines[from.max(lines.len().saturating_sub(SHOWN))..];
+            wrong.extend(shown(last));
+            if last.iter().any(|line| WATCHDOGS.iter().any(|watchdog| line.contains(watchdog))) {
+                return Verdict::Stuck { lines: wrong };
+            }
             break;
         };
         let said = &lines[from..end];
@@ -114,5 +131,13 @@ mod tests {
             "test result: ok. 6 passed\nsynfin-vm-result kernel_a 0\nKernel panic",
             failed(&["kernel_b: the machine ended before it did", "  Kernel panic"]),
         );
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_is_neither() {
+        let lines =
+            ["kernel_a: the machine ended before it did", "  [ 56.2] rcu: INFO: rcu_preempt self-detected stall"];
+        let lines = lines.map(str::to_owned).to_vec();
+        check("[ 56.2] rcu: INFO: rcu_preempt self-detected stall", Verdict::Stuck { lines });
     }
 }
