@@ -399,7 +399,7 @@ fn a_connect_that_nobody_answers_times_out_with_its_retransmissions() {
 fn a_flood_of_half_open_requests_is_in_the_gauge_as_ss_counts_it() {
     const SENDERS: u32 = 40;
     const PORTS: u16 = 250;
-    // Requests last half a minute at least: on a slow processor the flood must end before the first of them.
+    // Requests last a minute: on a slow processor the flood must end before the first of them.
     const AT_MOST: Duration = Duration::from_secs(12);
     let netns = Netns::new();
     netns.sysctl("net.core.somaxconn", "30000");

@@ -20,7 +20,7 @@ const fn only_with_all(name: &'static str) -> Target {
 pub const TARGETS: [Target; 12] = [
     whole("kernel_probes"),
     whole("kernel_census"),
-    whole("kernel_lives"),
+    Target { name: "kernel_lives", left_to_all: &["the_lab_notices"] },
     whole("kernel_peer"),
     whole("kernel_netem"),
     whole("kernel_netns"),
