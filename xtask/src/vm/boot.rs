@@ -16,6 +16,8 @@ use crate::{environment, workspace};
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 /// 100,000 TIME_WAIT sockets, a flood of requests, ftrace's buffers.
 const MEMORY: &str = "2G";
+/// What a machine takes of this one.
+pub const MEMORY_KIB: u64 = 5 << 19;
 /// The emulator's cycle counter is one for all processors, which the kernel cannot know: without the word it takes every time
 /// from an emulated device. Mitigations guard nothing here. A processor that stands still ends the machine. So little memory
 /// would make a socket table that holds 8,192 sockets in TIME_WAIT.
@@ -36,7 +38,8 @@ pub fn boot(kernel: &Unpacked, image: &Path, runs: &[Run]) -> Result<Verdict> {
     command.args(["-serial", "stdio", "-append", KERNEL_ARGUMENTS, "-kernel"]);
     command.arg(kernel.vmlinuz()).arg("-initrd").arg(image);
     let started = Instant::now();
-    Step { what: &format!("booting {}", kernel.release), log: &log, limit: LIMIT }.run(&mut command)?;
+    Step { what: &format!("booting {}", kernel.release), log: &log, limit: LIMIT }
+        .run_beside_others(&format!("{}: ", kernel.release), &mut command)?;
     let path = workspace::logs().join(format!("{log}.log"));
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let targets: Vec<&str> = runs.iter().map(|run| run.target).collect();
