@@ -26,12 +26,14 @@ fn sigterm_while_events_pour_in_ends_it_cleanly_within_a_second() {
     let netns = Netns::new();
     netns.sysctl("net.ipv4.ip_local_port_range", "1024 65535");
     let daemon = Daemon::start(&netns, &[]);
-    let time = std::thread::scope(|scope| {
-        scope.spawn(|| lab::load::run(&netns, 20_000));
+    let (time, load) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| lab::load::run(&netns, 20_000).1);
         std::thread::sleep(Duration::from_millis(150));
-        daemon.stop()
+        (daemon.stop(), load.join().expect("the load"))
     });
-    assert!(time < Duration::from_secs(1), "the end took {time:?}");
+    // A second where these connections take five; an emulated processor takes longer for both.
+    let limit = Duration::from_secs(1).max(load / 5);
+    assert!(time < limit, "the end took {time:?}, and the connections {load:?}");
 }
 
 #[test]
@@ -92,6 +94,8 @@ fn check_refusal(daemon: Daemon, words: &[&str]) {
 
 #[test]
 fn two_capabilities_are_enough() {
+    // Before Linux 5.11 maps count as locked memory: the daemon inherits the bound, which a service manager raises.
+    synfin::privilege::raise_memlock().expect("a higher bound on locked memory");
     let netns = Netns::new();
     let daemon = Daemon::spawn(&netns, as_nobody(&run_command(), &["bpf", "perfmon"]));
     daemon.wait_ready(&netns);

@@ -2,7 +2,7 @@
 
 mod lab;
 
-use lab::daemon::{ADDRESS, Daemon, program};
+use lab::daemon::{ADDRESS, Daemon, Scraper, after_next_census, program};
 use lab::netns::Netns;
 use lab::place::Family;
 use lab::sockets::*;
@@ -74,8 +74,18 @@ impl Said {
         for word in words {
             assert!(said.contains(word), "{word} is not in {finding:#}");
         }
-        assert_eq!(self.report["unchecked"], Value::Array(vec![]));
+        let unchecked = self.report["unchecked"].as_array().expect("a list");
+        let ids: Vec<_> = unchecked.iter().map(|one| one["id"].as_str().expect("an id")).collect();
+        let found = self.ids();
+        let expected: Vec<_> = unchecked_here().iter().copied().filter(|rule| !found.contains(rule)).collect();
+        assert_eq!(ids, expected, "{unchecked:?}");
     }
+}
+
+/// Rules that cannot be checked in a namespace of this kernel: before Linux 6.1 the size of the table of connections, of which the
+/// default of tcp_max_tw_buckets is half, can be told from the sysctls of the first namespace alone.
+fn unchecked_here() -> &'static [&'static str] {
+    if Path::new("/proc/sys/net/ipv4/tcp_ehash_entries").exists() { &[] } else { &["TW-010"] }
 }
 
 fn command(arguments: &[&str]) -> Command {
@@ -150,6 +160,9 @@ fn a_host_in_order_gets_one_line_and_status_0() {
         let listener = listen(service());
         (0..500).for_each(|_| client_closes(&listener));
     });
+    // A census that began before the last of them turned from FIN_WAIT2 has fewer; the second one from now began later.
+    let mut scraper = Scraper::connect(&netns);
+    (0..2).for_each(|_| drop(after_next_census(&mut scraper)));
     // In a process namespace of its own it sees no other network namespaces.
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--mount-proc"]).arg(program());
@@ -157,9 +170,11 @@ fn a_host_in_order_gets_one_line_and_status_0() {
     let output = netns.run(|| command.output()).expect("util-linux");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
-    assert_eq!(stdout.lines().count(), 1, "{stdout}");
+    // One line; two more name what could not be checked.
+    let (first, lines) = if unchecked_here().is_empty() { ("all in order: ", 1) } else { ("nothing found: ", 3) };
+    assert_eq!(stdout.lines().count(), lines, "{stdout}");
     // Those of the questions whether the daemon is ready come on top.
-    let sockets = stdout.strip_prefix("all in order: ").and_then(|rest| rest.split_once(" sockets in TIME_WAIT, "));
+    let sockets = stdout.strip_prefix(first).and_then(|rest| rest.split_once(" sockets in TIME_WAIT, "));
     let sockets: u64 = sockets.and_then(|(number, _)| number.parse().ok()).unwrap_or_else(|| panic!("{stdout}"));
     assert!((500..520).contains(&sockets), "{stdout}");
     daemon.stop();

@@ -13,6 +13,8 @@ use crate::workspace;
 
 /// How often a long step says that it lives.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// The same for each of several at a time.
+const PROGRESS_BESIDE_OTHERS: Duration = Duration::from_secs(20);
 /// How often a child is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(50);
 /// How much of a failed step's log the error shows.
@@ -41,13 +43,21 @@ impl Step<'_> {
     /// # Errors
     /// The command could not start, failed or took longer than the limit; names the log and shows its end.
     pub fn run(&self, command: &mut Command) -> Result<()> {
+        self.run_beside_others("", command)
+    }
+
+    /// The same, with `name` in its signs of life, which tells it from steps that run at the same time.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_beside_others(&self, name: &str, command: &mut Command) -> Result<()> {
         say(self.what);
         fs::create_dir_all(workspace::logs())
             .with_context(|| format!("cannot make {}", workspace::logs().display()))?;
         let log = workspace::logs().join(format!("{}.log", self.log));
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        match self.watch(command, &log)? {
+        match self.watch(name, command, &log)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("{}: {status}; log: {}\n{}", shown(command), log.display(), tail(&log, TAIL_LINES)),
             None => bail!("{}: not done after {} s, ended", shown(command), self.limit.as_secs()),
@@ -55,7 +65,7 @@ impl Step<'_> {
     }
 
     /// Waits with signs of life; nothing if the limit passed and the child was ended.
-    fn watch(&self, command: &mut Command, log: &Path) -> Result<Option<ExitStatus>> {
+    fn watch(&self, name: &str, command: &mut Command, log: &Path) -> Result<Option<ExitStatus>> {
         let started = Instant::now();
         let mut child = command.spawn().with_context(|| format!("cannot start {}", shown(command)))?;
         let mut next = PROGRESS;
@@ -70,8 +80,8 @@ impl Step<'_> {
                 return Ok(None);
             }
             if elapsed >= next {
-                say(&format!("  {:3} s  {}", elapsed.as_secs(), tail(log, 1)));
-                next += PROGRESS;
+                say(&format!("  {:3} s  {name}{}", elapsed.as_secs(), tail(log, 1)));
+                next += if name.is_empty() { PROGRESS } else { PROGRESS_BESIDE_OTHERS };
             }
             thread::sleep(POLL);
         }

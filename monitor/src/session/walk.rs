@@ -86,16 +86,24 @@ pub fn read_host_figures() -> HostFigures {
     let ehash_entries = read_sysctl(Path::new(SYSCTLS), "net.ipv4.tcp_ehash_entries")
         .and_then(|text| text.parse::<i64>().ok())
         .map(i64::unsigned_abs);
+    let (max_tw_buckets, max_orphans) = (sysctl("net.ipv4.tcp_max_tw_buckets"), sysctl("net.ipv4.tcp_max_orphans"));
     HostFigures {
-        tcp_max_tw_buckets: sysctl("net.ipv4.tcp_max_tw_buckets"),
-        tcp_ehash_entries: ehash_entries,
+        tcp_max_tw_buckets: max_tw_buckets,
+        tcp_ehash_entries: ehash_entries.or_else(|| entries_by_defaults(max_tw_buckets, max_orphans)),
         tcp_tw_reuse: sysctl("net.ipv4.tcp_tw_reuse"),
         tcp_timestamps: sysctl("net.ipv4.tcp_timestamps"),
         tcp_fin_timeout: sysctl("net.ipv4.tcp_fin_timeout"),
-        tcp_max_orphans: sysctl("net.ipv4.tcp_max_orphans"),
+        tcp_max_orphans: max_orphans,
         somaxconn: sysctl("net.core.somaxconn"),
         ..read_counters()
     }
+}
+
+/// Buckets of the table of connections before Linux 6.1, which has no sysctl for them: half of them is the default of both sysctls
+/// (`tcp_init` and `tcp_sk_init` of Linux 5.10), and where the two are equal nobody has set one of them. Only the first namespace
+/// shows `tcp_max_orphans`.
+fn entries_by_defaults(max_tw_buckets: Option<u64>, max_orphans: Option<u64>) -> Option<u64> {
+    max_tw_buckets.filter(|buckets| Some(*buckets) == max_orphans).map(|buckets| buckets.saturating_mul(2))
 }
 
 /// The same without the sysctls, which seldom change.
@@ -142,4 +150,19 @@ pub fn read_ports() -> Option<(String, String)> {
     let sysctl = |key| read_sysctl(Path::new(SYSCTLS), key);
     let range = sysctl("net.ipv4.ip_local_port_range")?;
     Some((range, sysctl("net.ipv4.ip_local_reserved_ports").unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_equal_defaults_tell_the_size_of_the_table() {
+        let check = |buckets, orphans, entries| assert_eq!(entries_by_defaults(buckets, orphans), entries);
+        check(Some(8192), Some(8192), Some(16_384));
+        check(Some(5000), Some(8192), None);
+        check(Some(8192), None, None);
+        check(None, Some(8192), None);
+        check(None, None, None);
+    }
 }

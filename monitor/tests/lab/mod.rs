@@ -11,6 +11,7 @@
 //! it says so on standard error.
 #![allow(dead_code, reason = "each test binary uses its part of the lab")]
 
+pub mod capture;
 pub mod cgroup;
 pub mod daemon;
 pub mod destroy;
@@ -19,6 +20,7 @@ pub mod expect;
 pub mod life;
 pub mod load;
 pub mod netns;
+pub mod network;
 pub mod packet;
 pub mod page;
 pub mod peer;
@@ -30,6 +32,7 @@ pub mod sockets;
 pub mod storm;
 pub mod tables;
 pub mod time_wait;
+pub mod trace;
 pub mod tun;
 pub mod watch;
 pub mod witness;

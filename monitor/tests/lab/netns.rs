@@ -115,16 +115,6 @@ impl Netns {
         let path = format!("/proc/thread-self/{path}");
         self.run(|| std::fs::read_to_string(&path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
-
-    /// Connects this namespace with `other` by a veth pair; each address is `…/prefix`.
-    pub fn veth(&self, here: &str, other: &Self, there: &str) {
-        self.ip("link add veth0 type veth peer name veth1");
-        self.ip(&format!("link set veth1 netns {}", other.path()));
-        for (netns, device, address) in [(self, "veth0", here), (other, "veth1", there)] {
-            netns.ip(&format!("addr add {address} dev {device} nodad"));
-            netns.ip(&format!("link set {device} up"));
-        }
-    }
 }
 
 /// A process that keeps a namespace in sight: one that only a descriptor holds is in no list of the kernel.

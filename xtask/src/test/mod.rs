@@ -11,17 +11,24 @@ use anyhow::{Context, Result};
 use crate::build::{self, Built};
 use crate::step::{say, shown};
 use crate::system;
+use crate::vm::Matrix;
 use runner::Privilege;
 
+const VM_ANNOUNCEMENT: &str = "now the kernel's tests on Linux 5.10, 6.1 and 6.12 in an emulator: some 8 minutes \
+    (`cargo xtask test --no-vm` leaves them out)";
 /// The release daemon, for tests that start it.
 pub const DAEMON_VARIABLE: &str = "SYNFIN_BIN";
 
-/// Set up what is missing, build both halves and run every test; the kernel's as root, one at a time.
+/// Set up what is missing, build both halves and run every test; the kernel's as root, one at a time, and on other kernels.
 ///
 /// Exit status 1 when a test fails.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --package synfin --test kernel_close")]
+#[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-vm\n  \
+    cargo xtask test -- --package synfin --test kernel_close")]
 pub struct Args {
+    /// Only on the running kernel: without `cargo xtask vm` at the end.
+    #[arg(long)]
+    no_vm: bool,
     /// Arguments of `cargo test`, instead of `--workspace`.
     #[arg(last = true)]
     cargo: Vec<OsString>,
@@ -34,6 +41,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let built = build::build(true)?;
     peers::obtain(&peers::ALL)?;
+    // Before the tests: who has no kernels to boot should learn it now.
+    let matrix = if args.no_vm || !args.cargo.is_empty() { None } else { Some(obtain_matrix()) };
     let privilege = privilege()?;
     announce(privilege);
     let mut command = cargo_test(&built, privilege, &args.cargo)?;
@@ -42,7 +51,29 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if privilege == Privilege::None {
         announce(privilege);
     }
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let on_others = match matrix {
+        None => true,
+        Some(Err(why)) => {
+            say(&why);
+            true
+        }
+        Some(Ok(matrix)) => {
+            say(VM_ANNOUNCEMENT);
+            matrix.run_usual(&built.object)?
+        }
+    };
+    Ok(if status.success() && on_others { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The kernels to boot, or one line that says why there are none: that is no fault of the code under test.
+fn obtain_matrix() -> Result<Matrix, String> {
+    Matrix::obtain(&[], false).map_err(|error| {
+        let line = format!(
+            "SKIPPED: the kernel's tests on Linux 5.10, 6.1 and 6.12: {error} (`cargo xtask vm` shows all of it)"
+        );
+        say(&line);
+        line
+    })
 }
 
 /// How tests and benches become root here.

@@ -1,31 +1,54 @@
-//! The test binaries, linked statically so that they run beside nothing but a kernel.
+//! The daemon and the test binaries, linked statically so that they run beside nothing but a kernel.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::build;
 use crate::step::{self, say};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// In the workspace's `Cargo.toml`.
+const PROFILE: &str = "vm";
+const DAEMON: &str = "synfin";
 
-/// Builds the named test targets of the daemon's package. Optimized: an emulated processor is slow enough.
+/// What was built.
+pub struct Binaries {
+    pub daemon: PathBuf,
+    tests: Vec<PathBuf>,
+}
+
+impl Binaries {
+    /// The binary of a test target.
+    ///
+    /// # Errors
+    /// It was not asked for.
+    pub fn test(&self, name: &str) -> Result<&Path> {
+        let found = self.tests.iter().find(|path| test_name(path) == Some(name));
+        Ok(found.with_context(|| format!("cargo built no test {name}"))?)
+    }
+}
+
+/// Builds the named test targets of the daemon's package, and the daemon. Optimized: an emulated processor is slow enough.
 ///
 /// # Errors
 /// The compiler found a fault, or there is no such target.
-pub fn build(object: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
-    say("building the tests, linked statically (minutes the first time)");
+pub fn build(object: &Path, names: &[&str]) -> Result<Binaries> {
+    say("building the daemon and its tests, linked statically (minutes the first time)");
     let mut command = build::host_cargo_with(object);
     command.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", "-C target-feature=+crt-static");
-    command.args(["test", "--no-run", "--release", "--package", "synfin", "--target", TARGET]);
+    command.args(["test", "--no-run", "--profile", PROFILE, "--package", "synfin", "--target", TARGET]);
     command.arg("--message-format=json-render-diagnostics");
     for name in names {
         command.args(["--test", name]);
     }
-    let binaries = executables(&step::output(command.stderr(std::process::Stdio::inherit()))?);
-    let binaries: Vec<_> = binaries.into_iter().filter(|path| is_one_of(path, names)).collect();
-    if binaries.len() != names.len() {
-        bail!("cargo built {binaries:?} for the tests {names:?}");
+    let executables = executables(&step::output(command.stderr(std::process::Stdio::inherit()))?);
+    // The daemon is built along with tests that start it.
+    let (tests, others): (Vec<_>, Vec<_>) = executables.into_iter().partition(|path| test_name(path).is_some());
+    let daemon = others.into_iter().find(|path| path.ends_with(DAEMON)).context("cargo built no daemon")?;
+    let binaries = Binaries { daemon, tests };
+    if binaries.tests.len() != names.len() {
+        bail!("cargo built {:?} for the tests {names:?}", binaries.tests);
     }
     Ok(binaries)
 }
@@ -36,10 +59,9 @@ fn executables(messages: &str) -> Vec<PathBuf> {
     messages.lines().filter_map(path).collect()
 }
 
-/// Whether `path` is `<name>-<hash>` of a test; the daemon's program is built along and is none.
-fn is_one_of(path: &Path, names: &[String]) -> bool {
-    let file = path.file_name().unwrap_or_default().to_string_lossy();
-    file.rsplit_once('-').is_some_and(|(name, _)| names.iter().any(|wanted| wanted == name))
+/// `<name>-<hash>` is the binary of a test.
+fn test_name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.rsplit_once('-').map(|(name, _)| name)
 }
 
 #[cfg(test)]
@@ -47,13 +69,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tests_are_found_in_cargos_messages() {
+    fn tests_and_daemon_are_found_in_cargos_messages() {
         let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\n\
             {\"reason\":\"compiler-artifact\",\"executable\":\"/t/deps/kernel_probes-01ab\",\"fresh\":true}\n\
             {\"executable\":\"/t/synfin\"}\n{\"reason\":\"build-finished\"}";
         let found = executables(messages);
         assert_eq!(found, [PathBuf::from("/t/deps/kernel_probes-01ab"), PathBuf::from("/t/synfin")]);
-        let wanted = ["kernel_probes".to_owned()];
-        assert_eq!(found.iter().map(|path| is_one_of(path, &wanted)).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(found.iter().map(|path| test_name(path)).collect::<Vec<_>>(), [Some("kernel_probes"), None]);
     }
 }

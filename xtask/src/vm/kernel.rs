@@ -78,7 +78,12 @@ impl Kernel {
     pub fn obtain(&self, refresh: bool) -> Result<Unpacked> {
         let tree = workspace::target().join("vm").join(self.version);
         if refresh || !tree.join("boot").exists() {
-            self.fetch(&tree).with_context(|| format!("getting Linux {}", self.version))?;
+            self.fetch(&tree).with_context(|| {
+                format!(
+                    "no Linux {} from deb.debian.org; let this machine reach it, or copy target/vm from one that did",
+                    self.version
+                )
+            })?;
         }
         Unpacked::read(tree)
     }
