@@ -150,12 +150,12 @@ pub struct Room {
     pub look_at: u64,
 }
 
-/// `size` is that of the lane, in bytes. The daemon is woken when half of the lane is pending, and again each eighth more.
+/// `size` is that of the lane, in bytes. The daemon is woken when a quarter of the lane is pending, and again each eighth more.
 #[inline(always)]
 pub const fn room(end: u64, taken: u64, size: u64) -> Room {
     let (pending, full) = (end.wrapping_sub(taken), taken.wrapping_add(size));
-    if pending < size / 2 {
-        return Room { fits: true, wake: false, look_at: taken.wrapping_add(size / 2) };
+    if pending < size / 4 {
+        return Room { fits: true, wake: false, look_at: taken.wrapping_add(size / 4) };
     }
     let next = end.wrapping_add(size / 8);
     Room { fits: pending <= size, wake: pending <= size, look_at: if next < full { next } else { full } }
@@ -420,13 +420,13 @@ mod tests {
     }
 
     #[test]
-    fn the_daemon_is_woken_from_half_a_lane_on() {
+    fn the_daemon_is_woken_from_a_quarter_of_a_lane_on() {
         let check = |end, taken, fits, wake, look_at| {
             assert_eq!(room(end, taken, 4096), Room { fits, wake, look_at }, "{end} of which {taken} are taken");
         };
-        check(32, 0, true, false, 2048);
-        check(9000, 8000, true, false, 10_048);
-        check(2048, 0, true, true, 2560);
+        check(32, 0, true, false, 1024);
+        check(9000, 8000, true, false, 9024);
+        check(1024, 0, true, true, 1536);
         check(4000, 0, true, true, 4096);
         check(4096, 0, true, true, 4096);
         check(4128, 0, false, false, 4096);

@@ -45,7 +45,7 @@ pub fn submit(writer: Writer, end: u64) {
     unsafe { (&raw mut (*writer.page).lanes[writer.number].position).write_volatile(end) };
 }
 
-/// Looks what the daemon has taken, and wakes it when much is pending. Once in half a lane, or when there is no room.
+/// Looks what the daemon has taken, and wakes it when much is pending. Once in a quarter of a lane, or when there is no room.
 #[inline(always)]
 fn has_room(writer: Writer, end: u64) -> bool {
     // SAFETY: inside the map value; the daemon writes the word.

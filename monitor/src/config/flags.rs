@@ -50,7 +50,7 @@ pub struct WebFlags {
 
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct KernelFlags {
-    /// Memory for records on their way to the daemon, all CPUs: a power of two, at least one page [default: 4MiB to 16MiB, by CPUs]
+    /// Memory for records on their way to the daemon, all CPUs: a power of two, at least one page [default: 8MiB, 16MiB from 3 CPUs on]
     #[arg(long, value_name = "BYTES")]
     pub ring_bytes: Option<RingBytes>,
     /// Type information of the running kernel, for kernels that do not carry it [default: /sys/kernel/btf/vmlinux]

@@ -51,9 +51,9 @@ impl serde::de::Visitor<'_> for TextOrNumber {
 pub struct RingBytes(u32);
 
 impl RingBytes {
-    /// For up to two CPUs: half of it is full after 15 ms of all the connections that they can make. More CPUs get more, up to
-    /// four times as much for all.
-    const DEFAULT: Self = Self(4 << 20);
+    /// For up to two CPUs: some 80 ms of all the connections that they can make, of which the reader is woken after 20. More CPUs
+    /// get twice as much for all.
+    const DEFAULT: Self = Self(8 << 20);
     /// A ring is kernel memory that nothing else can use; beyond a gigabyte it is a slip of the hand.
     const LARGEST: u64 = 1 << 30;
 
@@ -75,8 +75,7 @@ impl RingBytes {
 
     /// Each CPU makes records at its own pace.
     fn default_for(cpus: usize) -> Self {
-        let pairs = cpus.div_ceil(2).next_power_of_two().clamp(1, 4);
-        Self(Self::DEFAULT.0 * pairs as u32)
+        if cpus <= 2 { Self::DEFAULT } else { Self(2 * Self::DEFAULT.0) }
     }
 
     pub fn get(self) -> u32 {

@@ -87,6 +87,7 @@ pub fn open_session(settings: &Settings, tap: Option<Tap>) -> anyhow::Result<(Se
     }
     raise_limits();
     let waker = Waker::new().context("cannot create an event descriptor")?;
+    tracing::debug!(preferred = privilege::prefer(), "asked for nice -10");
     let session = Session::open(&session_options(settings)?, waker.clone(), tap)?;
     let dropped = drop_privileges(settings)?;
     Ok((session, waker, dropped))
