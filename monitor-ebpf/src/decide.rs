@@ -1,21 +1,21 @@
 //! Decisions of the probes on plain values, so that they can be tested without a kernel.
 
-use crate::abi::{
-    counters,
-    ends::{cause, substate},
-    record::kind,
-    state,
-};
+use crate::abi::{counters, cpu::PAGE, record::kind, state};
 
 /// Which record a transition to `newstate` makes.
-#[inline(always)]
-pub const fn record_kind(newstate: u8) -> u8 {
+const fn record_kind(newstate: u8) -> u8 {
     match newstate {
         state::SYN_SENT | state::LISTEN => kind::START,
         state::ESTABLISHED => kind::OPEN,
         state::CLOSE => kind::END,
         _ => kind::STEP,
     }
+}
+
+/// Whether a change makes no record of its own: the birth of a listener's child, which leaves SYN_RECV within microseconds, in
+/// the same softirq unless it is one of Fast Open. That next record says that there was a birth.
+pub const fn is_told_by_next(oldstate: u32, newstate: u32) -> bool {
+    oldstate == state::LISTEN as u32 && newstate == state::SYN_RECV as u32
 }
 
 /// Which of the two programs of a kind handles a transition.
@@ -39,8 +39,7 @@ impl Share {
 /// The kernel does not run a program that is running already on the same CPU: a softirq that interrupts it goes unseen.
 /// So the transitions that can be interrupted and those that can interrupt belong to two programs, and each of them
 /// leaves the other's at once, unless it finds the other one running beneath it ([`handles`]).
-#[inline(always)]
-pub const fn share(oldstate: u32, newstate: u32) -> Share {
+const fn share(oldstate: u32, newstate: u32) -> Share {
     match newstate as u8 {
         state::SYN_SENT | state::LISTEN | state::FIN_WAIT1 | state::LAST_ACK => Share::Process,
         // A blocking connect() holds its socket, so the answer waits for it and is handled by the call itself.
@@ -50,21 +49,69 @@ pub const fn share(oldstate: u32, newstate: u32) -> Share {
     }
 }
 
-/// Whether the program `me` handles a transition that belongs to `owner`. It does when it is its own; and when the other
-/// program has been interrupted on this CPU and so was skipped, if the kernel skips (`backs_up`).
-#[inline(always)]
-pub fn handles(me: Share, owner: Share, other_is_running: bool, backs_up: bool) -> bool {
-    me as u8 == owner as u8 || (other_is_running && backs_up)
+/// What is to be done with a transition: found in [`PLANS`], since a chain of comparisons at every event costs more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan(u8);
+
+impl Plan {
+    const KIND: u8 = 0b0111;
+    const SOFTIRQ: u8 = 0b1000;
+    const TOLD: u8 = 0b1_0000;
+
+    /// By [`share`], [`record_kind`] and [`is_told_by_next`].
+    const fn new(old: u32, new: u32) -> Self {
+        let share = if share(old, new) as u8 == Share::Softirq as u8 { Self::SOFTIRQ } else { 0 };
+        let told = if is_told_by_next(old, new) { Self::TOLD } else { 0 };
+        Self(record_kind(new as u8) | share | told)
+    }
+
+    /// Of [`kind`].
+    #[inline(always)]
+    pub const fn kind(self) -> u8 {
+        self.0 & Self::KIND
+    }
+
+    #[inline(always)]
+    pub const fn is_of(self, share: Share) -> bool {
+        (self.0 & Self::SOFTIRQ != 0) == (share as u8 == Share::Softirq as u8)
+    }
+
+    #[inline(always)]
+    pub const fn is_told_by_next(self) -> bool {
+        self.0 & Self::TOLD != 0
+    }
 }
 
-/// Place of a transition in `Counters::transitions`; `None` when a number is outside the table.
-#[inline(always)]
-pub const fn slot(oldstate: u32, newstate: u32) -> Option<usize> {
-    if oldstate < counters::ROW as u32 && newstate < counters::ROW as u32 {
-        Some((oldstate as usize) * counters::ROW + newstate as usize)
-    } else {
-        None
+/// By [`place`].
+pub const PLANS: [Plan; counters::ROW * counters::ROW] = {
+    let mut plans = [Plan(0); counters::ROW * counters::ROW];
+    let mut place = 0;
+    while place < plans.len() {
+        plans[place] = Plan::new((place / counters::ROW) as u32, (place % counters::ROW) as u32);
+        place += 1;
     }
+    plans
+};
+
+/// Place of a transition in [`PLANS`] and in `Counters::transitions`. Numbers outside the table share a place with others:
+/// see [`is_state`].
+#[inline(always)]
+pub const fn place(oldstate: u32, newstate: u32) -> usize {
+    const MASK: u32 = counters::ROW as u32 - 1;
+    ((oldstate & MASK) * counters::ROW as u32 | newstate & MASK) as usize
+}
+
+/// Whether both numbers are inside the table.
+#[inline(always)]
+pub const fn is_state(oldstate: u32, newstate: u32) -> bool {
+    (oldstate | newstate) < counters::ROW as u32
+}
+
+/// Whether the program `me` handles a transition. It does when it is its own; and when the other program has been interrupted
+/// on this CPU and so was skipped, if the kernel skips (`backs_up`).
+#[inline(always)]
+pub fn handles(me: Share, plan: Plan, other_is_running: bool, backs_up: bool) -> bool {
+    plan.is_of(me) || (other_is_running && backs_up)
 }
 
 /// Whether a socket in namespace `netns` is watched; `watched` 0 stands for all.
@@ -77,6 +124,35 @@ pub const fn is_watched(watched: u32, netns: u32) -> bool {
 #[inline(always)]
 pub const fn looks_at_ring(count: u64, mask: u32) -> bool {
     count & mask as u64 == 0
+}
+
+/// Where a record of `length` bytes goes that follows `position` in a lane: there, or at the start of the next page.
+#[inline(always)]
+pub const fn record_start(position: u64, length: usize) -> u64 {
+    let offset = position % PAGE as u64;
+    if offset > (PAGE - length) as u64 { position - offset + PAGE as u64 } else { position }
+}
+
+/// What a lane's writer learns when it looks what the daemon has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// A record that ends at `end` fits.
+    pub fits: bool,
+    /// So much is pending that the daemon should be woken.
+    pub wake: bool,
+    /// The position from which on the writer looks again.
+    pub look_at: u64,
+}
+
+/// `size` is that of the lane, in bytes. The daemon is woken when half of the lane is pending, and again each eighth more.
+#[inline(always)]
+pub const fn room(end: u64, taken: u64, size: u64) -> Room {
+    let (pending, full) = (end.wrapping_sub(taken), taken.wrapping_add(size));
+    if pending < size / 2 {
+        return Room { fits: true, wake: false, look_at: taken.wrapping_add(size / 2) };
+    }
+    let next = end.wrapping_add(size / 8);
+    Room { fits: pending <= size, wake: pending <= size, look_at: if next < full { next } else { full } }
 }
 
 /// The bits of [`crate::abi::record::end_flag`] from the fields of a dying socket.
@@ -140,119 +216,10 @@ pub const fn jiffies_to_ms(left: u64, hz: u32) -> u32 {
     (left * 1000 / hz as u64) as u32
 }
 
-/// A small socket at its end, as [`cause_of`] sees it.
-#[derive(Clone, Copy, Default)]
-pub struct Ending {
-    /// Somebody took it out of the table of connections before: only connect() does, to have its ports.
-    pub unhashed: bool,
-    /// The handler of its own timer ends it.
-    pub by_timer: bool,
-    /// Nobody holds its network namespace any more.
-    pub netns_dying: bool,
-    /// It is ended on the same CPU on which a packet for it was looked at last.
-    pub by_packet: bool,
-    /// That packet asks for a new connection.
-    pub packet_opens: bool,
-    /// TIME_WAIT; otherwise FIN_WAIT2, in which a SYN is answered with a reset.
-    pub is_time_wait: bool,
-}
-
-/// The [`cause`] of an end. `requested` says whether somebody asked for it; only called when nothing else explains the end.
-///
-/// connect() comes first, since whatever else reaches the socket afterwards ends what was already taken; so the count is
-/// that of the kernel's `TWRecycled`. The note of a packet outlives a packet that ended nothing, so it comes last.
-#[inline(always)]
-pub fn cause_of(ending: Ending, requested: impl FnOnce() -> bool) -> usize {
-    if ending.unhashed {
-        cause::REUSED
-    } else if ending.by_timer {
-        cause::EXPIRED
-    } else if ending.netns_dying {
-        cause::PURGED
-    } else if requested() {
-        cause::EVICTED
-    } else if !ending.by_packet {
-        cause::UNKNOWN
-    } else if ending.packet_opens && ending.is_time_wait {
-        cause::REPLACED
-    } else {
-        cause::RESET
-    }
-}
-
-/// The [`substate`] that counts for a small socket's state.
-#[inline(always)]
-pub const fn substate_of(tw_substate: u8) -> usize {
-    if tw_substate == state::FIN_WAIT2 { substate::FIN_WAIT2 } else { substate::TIME_WAIT }
-}
-
-/// Whether the flags of a TCP header (its byte 13) are those of a SYN alone.
-#[inline(always)]
-pub const fn opens(flags: u8) -> bool {
-    const SYN: u8 = 0x02;
-    const RST: u8 = 0x04;
-    const ACK: u8 = 0x10;
-    flags & (SYN | RST | ACK) == SYN
-}
-
-/// Whether a protocol's name in `struct proto` is `TCP` or `TCPv6`; `start` are its first four bytes. DCCP, up to 6.12,
-/// has the same small sockets.
-#[inline(always)]
-pub const fn is_tcp(start: u32) -> bool {
-    start & 0x00ff_ffff == u32::from_ne_bytes(*b"TCP\0")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::abi::record::end_flag as flag;
-
-    #[test]
-    fn each_end_has_one_cause() {
-        let check = |ending, requested: bool, expected| assert_eq!(cause_of(ending, || requested), expected);
-        let (no, yes) = (Ending::default(), true);
-        check(no, false, cause::UNKNOWN);
-        check(no, true, cause::EVICTED);
-        check(Ending { by_timer: yes, ..no }, false, cause::EXPIRED);
-        check(Ending { unhashed: yes, ..no }, false, cause::REUSED);
-        check(Ending { unhashed: yes, by_timer: yes, ..no }, false, cause::REUSED);
-        check(Ending { netns_dying: yes, ..no }, false, cause::PURGED);
-        check(Ending { netns_dying: yes, by_timer: yes, ..no }, false, cause::EXPIRED);
-        let packet = Ending { by_packet: yes, is_time_wait: yes, ..no };
-        check(packet, false, cause::RESET);
-        check(packet, true, cause::EVICTED);
-        check(Ending { netns_dying: yes, ..packet }, false, cause::PURGED);
-        check(Ending { packet_opens: yes, ..packet }, false, cause::REPLACED);
-        check(Ending { packet_opens: yes, is_time_wait: false, ..packet }, false, cause::RESET);
-    }
-
-    #[test]
-    fn only_a_syn_alone_opens() {
-        let check = |flags, expected| assert_eq!(opens(flags), expected, "{flags:#x}");
-        check(0x02, true);
-        check(0xc2, true);
-        check(0x12, false);
-        check(0x06, false);
-        check(0x10, false);
-        check(0x04, false);
-    }
-
-    #[test]
-    fn tcp_is_told_from_its_neighbours_by_name() {
-        let check = |name: &[u8; 4], expected| assert_eq!(is_tcp(u32::from_ne_bytes(*name)), expected, "{name:?}");
-        check(b"TCP\0", true);
-        check(b"TCPv", true);
-        check(b"DCCP", false);
-        check(&[0; 4], false);
-    }
-
-    #[test]
-    fn the_last_program_of_the_ends_is_the_one_that_counts_them() {
-        use crate::abi::names;
-        let mut functions = names::TW_ENDS.iter().map(|name| names::function_of(name));
-        assert_eq!(functions.next(), Some("inet_twsk_alloc"));
-        assert_eq!(functions.next_back(), Some("inet_twsk_kill"));
-    }
 
     #[test]
     fn births_openings_and_ends_carry_more_than_a_step() {
@@ -283,8 +250,10 @@ mod tests {
     #[test]
     fn each_program_stands_in_for_the_other() {
         use Share::{Process, Softirq};
-        let check =
-            |me, owner, running, backs_up, expected| assert_eq!(handles(me, owner, running, backs_up), expected);
+        let check = |me, owner, running, backs_up, expected| {
+            let plan = if owner == Process { Plan(0) } else { Plan(Plan::SOFTIRQ) };
+            assert_eq!(handles(me, plan, running, backs_up), expected);
+        };
         check(Process, Process, false, true, true);
         check(Process, Softirq, false, true, false);
         check(Softirq, Process, true, true, true);
@@ -294,11 +263,23 @@ mod tests {
     }
 
     #[test]
-    fn states_outside_the_table_have_no_slot() {
-        assert_eq!(slot(7, 2), Some(7 * 16 + 2));
-        assert_eq!(slot(15, 15), Some(255));
-        assert_eq!(slot(16, 1), None);
-        assert_eq!(slot(1, u32::MAX), None);
+    fn states_outside_the_table_are_told_apart() {
+        assert_eq!((place(7, 2), is_state(7, 2)), (7 * 16 + 2, true));
+        assert_eq!((place(15, 15), is_state(15, 15)), (255, true));
+        assert!(!is_state(16, 1) && !is_state(1, u32::MAX));
+        assert!(place(u32::MAX, u32::MAX) < PLANS.len());
+    }
+
+    #[test]
+    fn the_plans_are_those_of_the_single_decisions() {
+        for (old, new) in (0..counters::ROW as u32).flat_map(|old| (0..counters::ROW as u32).map(move |new| (old, new)))
+        {
+            let plan = PLANS[place(old, new)];
+            assert_eq!(plan.kind(), record_kind(new as u8), "{old} to {new}");
+            assert_eq!(plan.is_told_by_next(), is_told_by_next(old, new), "{old} to {new}");
+            let owner = share(old, new);
+            assert!(plan.is_of(owner) && !plan.is_of(owner.other()), "{old} to {new}");
+        }
     }
 
     #[test]
@@ -310,6 +291,41 @@ mod tests {
     fn every_record_looks_when_the_mask_is_zero() {
         assert!(looks_at_ring(3, 0));
         assert!(looks_at_ring(64, 63) && !looks_at_ring(65, 63));
+    }
+
+    #[test]
+    fn a_record_does_not_cross_a_page() {
+        let check =
+            |position, length, start| assert_eq!(record_start(position, length), start, "{length} at {position}");
+        check(0, 96, 0);
+        check(4000, 96, 4000);
+        check(4032, 96, 4096);
+        check(4064, 32, 4064);
+        check(8192 + 4064, 96, 12_288);
+    }
+
+    #[test]
+    fn the_daemon_is_woken_from_half_a_lane_on() {
+        let check = |end, taken, fits, wake, look_at| {
+            assert_eq!(room(end, taken, 4096), Room { fits, wake, look_at }, "{end} of which {taken} are taken");
+        };
+        check(32, 0, true, false, 2048);
+        check(9000, 8000, true, false, 10_048);
+        check(2048, 0, true, true, 2560);
+        check(4000, 0, true, true, 4096);
+        check(4096, 0, true, true, 4096);
+        check(4128, 0, false, false, 4096);
+        check(12_288, 8000, false, false, 12_096);
+    }
+
+    #[test]
+    fn only_the_birth_of_a_child_is_told_by_the_next_record() {
+        use crate::abi::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT};
+        let check = |old, new, told| assert_eq!(is_told_by_next(u32::from(old), u32::from(new)), told);
+        check(LISTEN, SYN_RECV, true);
+        check(SYN_SENT, SYN_RECV, false);
+        check(SYN_RECV, ESTABLISHED, false);
+        check(LISTEN, CLOSE, false);
     }
 
     #[test]

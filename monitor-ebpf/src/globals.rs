@@ -1,6 +1,9 @@
 //! Constants of this load, written by the daemon into the frozen read-only section, so the verifier knows their values.
 
-use synfin_ebpf::abi::Offsets;
+use synfin_ebpf::{
+    abi::{Offsets, counters::ROW},
+    decide::{self, Plan},
+};
 
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = Offsets::NONE;
@@ -20,6 +23,10 @@ static HZ: u32 = 0;
 /// Not 0 where the kernel may run a program of a raw tracepoint inside itself on the same CPU.
 #[unsafe(no_mangle)]
 static NESTS: u32 = 0;
+
+/// Pages of each lane, a power of two; 0 where records go through the ring buffer.
+#[unsafe(no_mangle)]
+static LANE_PAGES: u32 = 0;
 
 /// Reads one field of a global as it is after the daemon has written it (the compiler must not use the initial value).
 macro_rules! offset {
@@ -41,6 +48,26 @@ pub fn written(global: &u32) -> u32 {
 #[inline(always)]
 pub fn nests() -> bool {
     written(&NESTS) != 0
+}
+
+static PLANS: [Plan; ROW * ROW] = decide::PLANS;
+
+/// What is to be done with a transition.
+#[inline(always)]
+pub fn plan(oldstate: u32, newstate: u32) -> Plan {
+    let mut place = decide::place(oldstate, newstate);
+    // The compiler knows the bound and would drop a mask; the verifier does not, and needs to see it.
+    // SAFETY: changes one register; with the mask the place lies inside the table. Volatile, or the compiler would look
+    // through the table and make comparisons of it again.
+    unsafe {
+        core::arch::asm!("{0} &= 255", inout(reg) place);
+        (&raw const PLANS).cast::<Plan>().add(place).read_volatile()
+    }
+}
+
+#[inline(always)]
+pub fn lane_pages() -> u32 {
+    written(&LANE_PAGES)
 }
 
 #[inline(always)]

@@ -5,15 +5,14 @@
 #![cfg_attr(not(feature = "user"), no_std)]
 
 pub mod abi;
+pub mod cause;
 pub mod decide;
 
 #[cfg(feature = "user")]
 mod pod {
-    use crate::abi::{CensusSocket, CpuCounters, CpuEnds, Offsets};
+    use crate::abi::{CensusSocket, CpuEnds, Offsets};
 
     // SAFETY: all are repr(C) structs of integers and byte arrays without padding.
-    unsafe impl aya::Pod for CpuCounters {}
-    // SAFETY: as above.
     unsafe impl aya::Pod for Offsets {}
     // SAFETY: as above.
     unsafe impl aya::Pod for CensusSocket {}

@@ -1,38 +1,59 @@
 //! Every map of the object.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{PerCpuArray, RingBuf},
+    maps::{Array, RingBuf},
 };
 use synfin_ebpf::{
-    abi::{Counters, CpuCounters, counters::ROW},
+    abi::{Counters, CpuPage, counters::ROW, cpu::PAGE},
     decide::Share,
 };
 
 use crate::globals;
 
-/// Detail of every transition. The daemon sets the size.
+/// Totals and positions: one entry a CPU. The daemon sets the number.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+static CPUS: Array<CpuPage> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Totals: one entry, one copy a CPU.
+/// The pages of the lanes, see [`synfin_ebpf::abi::cpu`]. The daemon sets the number.
 #[map]
-pub static COUNTERS: PerCpuArray<CpuCounters> = PerCpuArray::with_max_entries(1, 0);
+static LANES: Array<[u8; PAGE]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// This CPU's totals. `None` never happens, but the verifier wants to see the question.
-#[inline(always)]
-pub fn cpu() -> Option<*mut CpuCounters> {
-    COUNTERS.get_ptr_mut(0)
+/// Carries the records where there are no lanes; else only wakes the daemon. The daemon sets the size.
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// A CPU of the running program, and which of its programs this is.
+#[derive(Clone, Copy)]
+pub struct Writer {
+    pub cpu: u32,
+    /// One of [`synfin_ebpf::abi::counters::writer`].
+    pub number: usize,
+    pub page: *mut CpuPage,
 }
 
-/// The counters of one of [`synfin_ebpf::abi::counters::writer`].
-///
-/// # Safety
-/// `cpu` must point to the map value.
+impl Writer {
+    /// `None` never happens, but the verifier wants to see the question.
+    #[inline(always)]
+    pub fn of_this_cpu(number: usize) -> Option<Self> {
+        // SAFETY: a helper without arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+        Some(Self { cpu, number, page: CPUS.get_ptr_mut(cpu)? })
+    }
+
+    #[inline(always)]
+    pub fn counters(&self) -> *mut Counters {
+        // SAFETY: inside the map value; the number is a constant of the calling program.
+        unsafe { &raw mut (*self.page).writers[self.number] }
+    }
+}
+
+/// A page of the lanes; null on a CPU that was not there when the daemon started.
 #[inline(always)]
-pub unsafe fn counters_of(cpu: *mut CpuCounters, writer: usize) -> *mut Counters {
-    // SAFETY: the caller's promise; the index is a constant of the calling program.
-    unsafe { &raw mut (*cpu).writers[writer] }
+pub fn lane_page(index: u32) -> *mut u8 {
+    LANES.get_ptr_mut(index).map_or(core::ptr::null_mut(), |page| page.cast())
 }
 
 /// Adds one to a counter of this CPU. A plain addition is enough, and much cheaper than an atomic one, where the kernel
@@ -71,19 +92,19 @@ pub unsafe fn add_transition(counters: *mut Counters, slot: usize) {
 /// Notes that program `share` is running on this CPU, or no more. The compiler must keep the order.
 ///
 /// # Safety
-/// `cpu` must point to the map value.
+/// `page` must point to the map value.
 #[inline(always)]
-pub unsafe fn set_running(cpu: *mut CpuCounters, share: Share, running: bool) {
+pub unsafe fn set_running(page: *mut CpuPage, share: Share, running: bool) {
     // SAFETY: the caller's promise.
-    unsafe { core::ptr::write_volatile(&raw mut (*cpu).running[share as usize], u64::from(running)) }
+    unsafe { core::ptr::write_volatile(&raw mut (*page).running[share as usize], u64::from(running)) }
 }
 
 /// Whether program `share` is running on this CPU: beneath the caller, then.
 ///
 /// # Safety
-/// `cpu` must point to the map value.
+/// `page` must point to the map value.
 #[inline(always)]
-pub unsafe fn is_running(cpu: *mut CpuCounters, share: Share) -> bool {
+pub unsafe fn is_running(page: *mut CpuPage, share: Share) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { core::ptr::read_volatile(&raw const (*cpu).running[share as usize]) != 0 }
+    unsafe { core::ptr::read_volatile(&raw const (*page).running[share as usize]) != 0 }
 }

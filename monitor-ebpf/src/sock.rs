@@ -2,6 +2,7 @@
 
 use synfin_ebpf::{
     abi::{AF_INET6, Tuple, offsets::ABSENT},
+    cause,
     decide::{self, Dying},
 };
 
@@ -74,6 +75,34 @@ impl<A: Access> Sock<A> {
             (mapped(self.read(offset!(skc_rcv_saddr))), mapped(self.read(offset!(skc_daddr))))
         };
         Tuple { saddr: bytes(saddr), daddr: bytes(daddr), sport, dport: u16::from_be(self.read(offset!(skc_dport))) }
+    }
+
+    /// Both ends of a full socket, whose local port is `inet_sport`.
+    ///
+    /// # Safety
+    /// `at` must be a place for a tuple.
+    #[inline(always)]
+    pub unsafe fn write_tuple(&self, at: *mut Tuple) {
+        // SAFETY: the caller's promise; addresses lie at multiples of 8.
+        unsafe {
+            let (saddr, daddr) = ((&raw mut (*at).saddr).cast::<u64>(), (&raw mut (*at).daddr).cast::<u64>());
+            if self.family() == AF_INET6 {
+                let (s, d) = (offset!(skc_v6_rcv_saddr), offset!(skc_v6_daddr));
+                saddr.write(self.read(s));
+                saddr.add(1).write(self.read(s + 8));
+                daddr.write(self.read(d));
+                daddr.add(1).write(self.read(d + 8));
+            } else {
+                let ([first, second], [third, fourth]) =
+                    (mapped(self.read(offset!(skc_rcv_saddr))), mapped(self.read(offset!(skc_daddr))));
+                saddr.write(first);
+                saddr.add(1).write(second);
+                daddr.write(third);
+                daddr.add(1).write(fourth);
+            }
+            (&raw mut (*at).sport).write(self.sport());
+            (&raw mut (*at).dport).write(u16::from_be(self.read(offset!(skc_dport))));
+        }
     }
 
     /// `skc_num`: the local port, already in host order. Of requests and of hashed sockets; gone at CLOSE.
@@ -200,7 +229,7 @@ impl<A: Access> Sock<A> {
     pub fn is_tcp(&self) -> bool {
         let prot: *const u8 = self.read(offset!(skc_prot));
         // SAFETY: a living socket points to its protocol, which stays.
-        decide::is_tcp(unsafe { A::read(prot, offset!(proto_name)) })
+        cause::is_tcp(unsafe { A::read(prot, offset!(proto_name)) })
     }
 
     /// Whether it is in no list of the table of connections.

@@ -22,7 +22,7 @@ pub struct SocketId(pub u64);
 pub struct CgroupId(pub u64);
 
 /// Inode number of a network namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct NetnsId(pub u32);
 
 /// TCP states; discriminants are the kernel's (include/net/tcp_states.h).
@@ -170,7 +170,7 @@ impl From<SocketAddr> for Endpoint {
 }
 
 /// The IPv4-mapped form of an IPv4 address.
-pub fn mapped(v4: Ipv4Addr) -> [u8; 16] {
+pub const fn mapped(v4: Ipv4Addr) -> [u8; 16] {
     v4.to_ipv6_mapped().octets()
 }
 
@@ -191,6 +191,15 @@ pub struct Transition {
     pub from: TcpState,
     pub to: TcpState,
     pub detail: Detail,
+}
+
+impl Transition {
+    /// The birth of a listener's child, of which the record of its next change tells (`is_told_by_next` on the kernel side).
+    /// Only for a socket that nothing is known of yet; a client that opens simultaneously leaves SYN_RECV as well.
+    pub fn birth_before(&self) -> Option<Self> {
+        let birth = Self { from: TcpState::Listen, to: TcpState::SynRecv, detail: Detail::Step, ..*self };
+        (self.from == TcpState::SynRecv).then_some(birth)
+    }
 }
 
 /// What a transition carries beyond its states. The kernel side decides by `to`:

@@ -73,7 +73,15 @@ mod tests {
 
     fn moment(seconds: u64) -> Moment {
         let endpoints = EndpointDetail::Full;
-        let options = CoreOptions { max_connections: 1, units: 1, top: 1, endpoints, owners: 1, synack_probe: false };
+        let options = CoreOptions {
+            max_connections: 1,
+            units: 1,
+            top: 1,
+            endpoints,
+            owners: 1,
+            synack_probe: false,
+            namespaces: None,
+        };
         Core::new(&options).moment(at(seconds))
     }
 

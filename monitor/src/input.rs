@@ -2,7 +2,7 @@
 
 use synfin_ebpf::abi::{Counters, Ends};
 
-use crate::event::{CgroupId, KernelTime};
+use crate::event::{CgroupId, KernelTime, NetnsId};
 
 /// One thing that happened or was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,13 +13,17 @@ pub enum Input<'a> {
     Totals { counters: &'a Counters, probe_missed: u64 },
     /// Small sockets of TIME_WAIT, as the kernel side counts them by cause. Never on hosts that refuse the probes for it.
     Ends(&'a Ends),
-    /// Figures of the host's own files.
+    /// Figures of the host's own files. Where all namespaces are watched, the sysctls of the daemon's own: populations and counters
+    /// come with [`Self::Namespaces`].
     Host(HostFigures),
     /// The ports that connect() may choose from: the texts of `ip_local_port_range` and `ip_local_reserved_ports`, at the start and
     /// whenever they change.
     Ports { range: &'a str, reserved: &'a str },
     /// The unit of a cgroup was learnt.
     Unit { cgroup: CgroupId, name: &'a str },
+    /// A look into every network namespace of the host, where all are watched: besides walks, and right before each [`Self::Walk`].
+    /// `refused`: namespaces that could not be entered.
+    Namespaces { readings: &'a [NamespaceReading], refused: u64 },
     /// A walk over the socket tables begins; every record before it in the ring has been handled.
     WalkBegins { at: KernelTime, counters: &'a Counters },
     /// It is over, and every record up to `ended` has been handled.
@@ -36,6 +40,11 @@ macro_rules! figures {
         pub struct HostFigures { $($(#[$doc])* pub $name: Option<u64>,)* }
 
         impl HostFigures {
+            /// With the figures of `other` where there are none.
+            pub fn or(self, other: Self) -> Self {
+                Self { $($name: self.$name.or(other.$name),)* }
+            }
+
             pub const COUNT: usize = [$(stringify!($name),)*].len();
 
             /// In the order of the fields.
@@ -49,6 +58,21 @@ macro_rules! figures {
             }
         }
     };
+}
+
+impl HostFigures {
+    /// Those that the kernel counts from the birth of a namespace on.
+    pub fn counters(&mut self) -> [&mut Option<u64>; 7] {
+        [
+            &mut self.syncookies_received,
+            &mut self.time_wait_overflows,
+            &mut self.tw_recycled,
+            &mut self.listen_overflows,
+            &mut self.listen_drops,
+            &mut self.abort_on_close,
+            &mut self.abort_on_data,
+        ]
+    }
 }
 
 figures! {
@@ -84,6 +108,23 @@ figures! {
     tcp_max_orphans,
     /// Sysctl: sockets.
     somaxconn,
+}
+
+/// What was read in one network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NamespaceReading {
+    /// Inode number: that of a namespace that is gone may be given to a new one.
+    pub id: NetnsId,
+    /// The kernel's own name for it, given once (SO_NETNS_COOKIE); `None` before Linux 5.14.
+    pub cookie: Option<u64>,
+    /// Value of the label `namespace`: no other namespace of the same look has it.
+    pub name: String,
+    /// The one that the daemon lives in.
+    pub own: bool,
+    /// What was not read stands as it stood.
+    pub host: HostFigures,
+    /// The texts of `ip_local_port_range` and `ip_local_reserved_ports`; `None` when they were not read, or cannot be.
+    pub ports: Option<(String, String)>,
 }
 
 /// A finished walk.

@@ -13,6 +13,7 @@ pub struct Held {
     pub perfmon: bool,
     pub sys_admin: bool,
     pub sys_resource: bool,
+    pub sys_ptrace: bool,
     pub uid_zero: bool,
 }
 
@@ -25,6 +26,7 @@ pub fn read_held() -> Result<Held, caps::errors::CapsError> {
         perfmon: has(Capability::CAP_PERFMON),
         sys_admin: has(Capability::CAP_SYS_ADMIN),
         sys_resource: has(Capability::CAP_SYS_RESOURCE),
+        sys_ptrace: has(Capability::CAP_SYS_PTRACE),
         // SAFETY: geteuid has no arguments and cannot fail.
         uid_zero: unsafe { libc::geteuid() } == 0,
     })
@@ -62,10 +64,19 @@ pub fn missing(held: Held, all_netns: bool) -> Vec<Missing> {
     if all_netns && !held.sys_admin {
         missing.push(Missing {
             capability: Capability::CAP_SYS_ADMIN,
-            needed_for: "enter other network namespaces (--netns all)",
+            needed_for: "enter other network namespaces for --netns all; without it their sockets, limits and counters are lost, and \
+                         --netns host watches this one alone",
         });
     }
     missing
+}
+
+/// What `--netns all` loses without CAP_SYS_PTRACE, which finding namespaces asks for; `None` when nothing is lost.
+pub fn lost_without_ptrace(held: Held, all_netns: bool) -> Option<&'static str> {
+    (all_netns && !held.sys_ptrace).then_some(
+        "CAP_SYS_PTRACE is missing: namespaces that have no name and only processes of other users are not found, so their sockets \
+         and counters are in no figure",
+    )
 }
 
 /// Capabilities that must outlive the attaching.

@@ -20,6 +20,17 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn all_namespaces_are_found_with_ptrace_only() {
+    let check = |sys_ptrace, all_netns, lost| {
+        let held = Held { sys_admin: true, sys_ptrace, ..Held::default() };
+        assert_eq!(lost_without_ptrace(held, all_netns).is_some(), lost, "{held:?} all_netns={all_netns}");
+    };
+    check(false, false, false);
+    check(true, true, false);
+    check(false, true, true);
+}
+
+#[test]
 fn old_kernels_keep_what_their_bpf_call_asks_for() {
     let check = |release: Option<(u16, u16)>, disabled, all_netns, expected: &[Capability]| {
         let release = release.map(|(major, minor)| KernelRelease::new(major, minor, 3));

@@ -2,16 +2,15 @@
 
 mod lab;
 
-use lab::daemon::{Daemon, Scraper, after_next_census};
+use lab::cgroup::{Cgroup, alone};
+use lab::daemon::{Daemon, Scraper};
 use lab::netns::Netns;
-use lab::page::Page;
 use lab::place::Family;
 use lab::sockets::*;
-use lab::tables;
+use lab::tables::{self, netstat};
+use lab::time_wait::*;
 use lab::wait_until;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Outside every range that connect() chooses from here.
@@ -21,116 +20,10 @@ fn address(port: u16) -> SocketAddr {
     Family::V4.loopback(1, port)
 }
 
-/// A cgroup of this test; sockets belong to the cgroup in which their maker was at that moment.
-struct Cgroup {
-    path: PathBuf,
-    unit: String,
-}
-
-impl Cgroup {
-    fn new(name: &str) -> Self {
-        let mount = synfin::host::read_mount(Path::new("/proc/self/mountinfo")).expect("a cgroup v2 mount");
-        let unit = format!("synfin-lab-{}-{name}.service", std::process::id());
-        let path = mount.join(&unit);
-        std::fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Self { path, unit }
-    }
-
-    /// Runs `body` with this process in the cgroup.
-    fn inside<R>(&self, body: impl FnOnce() -> R) -> R {
-        let before = std::fs::read_to_string("/proc/self/cgroup").expect("our own cgroup");
-        let before =
-            before.lines().find_map(|line| line.strip_prefix("0::")).expect("the line of cgroup v2").to_owned();
-        let mount = self.path.parent().expect("made below the mount").to_owned();
-        let enter = |path: &Path| {
-            let file = path.join("cgroup.procs");
-            std::fs::write(&file, "0").unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        };
-        enter(&self.path);
-        let result = body();
-        enter(&mount.join(before.trim_start_matches('/')));
-        result
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.path);
-    }
-}
-
-/// Moving the process moves all tests of this program: those that care where they are take turns.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Which side closes first.
-#[derive(Clone, Copy, PartialEq)]
-enum First {
-    Client,
-    Server,
-}
-
-/// A whole connection, closed in order.
-fn connect_and_close(listener: &TcpListener, first: First) {
-    let (client, server) = pair(listener);
-    let (early, late) = if first == First::Client { (client, server) } else { (server, client) };
-    drop(early);
-    read_to_end(&late);
-}
-
-fn connections(listener: &TcpListener, first: First, count: usize) {
-    (0..count).for_each(|_| connect_and_close(listener, first));
-}
-
-fn time_wait(page: &Page, role: &str, endpoint: &str, unit: &str) -> u64 {
-    let series = format!("synfin_time_wait_sockets{{endpoint=\"{endpoint}\",role=\"{role}\",unit=\"{unit}\"}}");
-    page.0.get(&series).copied().unwrap_or(0.0) as u64
-}
-
-fn left(page: &Page) -> [u64; 3] {
-    ["expired", "reused", "unknown"]
-        .map(|reason| page.value(&format!("synfin_time_wait_left_total{{reason=\"{reason}\"}}")) as u64)
-}
-
-fn entered(page: &Page) -> u64 {
-    page.sum("synfin_time_wait_entered_total", &[]) as u64
-}
-
-/// A counter of /proc/net/netstat, as nstat shows it.
-fn netstat(netns: &Netns, name: &str) -> u64 {
-    let text = netns.proc("net/netstat");
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
-    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-    let place = names.split(' ').position(|word| word == name).unwrap_or_else(|| panic!("no {name}"));
-    values.split(' ').nth(place).expect("a value for each name").parse().expect("a number")
-}
-
-/// The sum over makers is the number of sockets, as the page, `ss` and `sockstat` say it. Nothing may move meanwhile.
-#[track_caller]
-fn check_total(netns: &Netns, page: &Page) -> u64 {
-    let sum = page.sum("synfin_time_wait_sockets", &[]) as u64;
-    let ss = tables::ss(netns);
-    assert_eq!(sum, tables::gauges(page)["time_wait"], "makers and synfin_tcp_sockets");
-    assert_eq!(sum, ss["time_wait"], "makers and ss");
-    assert!(tables::sockstat_tw(netns) >= sum, "sockstat");
-    let remaining = page.sum("synfin_time_wait_remaining_sockets", &[]) as u64;
-    assert_eq!(remaining, sum, "by remaining time");
-    sum
-}
-
 fn start(netns: &Netns) -> (Daemon, Scraper) {
     let daemon = Daemon::start(netns, &[]);
     let scraper = Scraper::connect(netns);
     (daemon, scraper)
-}
-
-/// A page of a census that began after now, so that small sockets have turned and are counted.
-fn settled(scraper: &mut Scraper) -> Page {
-    std::thread::sleep(Duration::from_millis(100));
-    after_next_census(scraper);
-    after_next_census(scraper)
 }
 
 #[test]

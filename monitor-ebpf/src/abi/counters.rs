@@ -15,23 +15,12 @@ pub mod writer {
     pub const COUNT: usize = 3;
 }
 
-/// The value of the one entry of the per-CPU map [`super::names::COUNTERS`].
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CpuCounters {
-    /// By [`writer`].
-    pub writers: [Counters; writer::COUNT],
-    /// Whether each of the two programs of the state tracepoint is running on this CPU, by [`crate::decide::Share`].
-    pub running: [u64; 2],
-}
-
-/// What one program counted on one CPU, or sums of it.
-#[repr(C)]
+/// What one program counted on one CPU, or sums of it. Starts a cache line, whose counters change at every event.
+#[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// TCP transitions that passed the namespace filter, by `oldstate * ROW + newstate`.
-    pub transitions: [u64; ROW * ROW],
-    /// Records submitted to the ring.
+    /// State changes and retransmissions handed over. The birth of a listener's child counts though the record of its next
+    /// change tells of it, see [`crate::decide::is_told_by_next`].
     pub records: u64,
     /// Records that found the ring full.
     pub ring_full: u64,
@@ -45,6 +34,8 @@ pub struct Counters {
     pub wakeups: u64,
     /// Runs of the first program of the state tracepoint: with the runs that the kernel skipped, every firing of it.
     pub runs: u64,
+    /// TCP transitions that passed the namespace filter, by `oldstate * ROW + newstate`.
+    pub transitions: [u64; ROW * ROW],
 }
 
 impl Counters {
@@ -60,5 +51,4 @@ impl Counters {
     };
 }
 
-const _: () = assert!(size_of::<Counters>() == (ROW * ROW + 7) * 8);
-const _: () = assert!(size_of::<CpuCounters>() == writer::COUNT * size_of::<Counters>() + 2 * 8);
+const _: () = assert!(size_of::<Counters>() == (ROW * ROW + 8) * 8);

@@ -2,6 +2,7 @@
 
 pub mod census;
 pub mod counters;
+pub mod cpu;
 pub mod ends;
 pub mod names;
 pub mod offsets;
@@ -9,7 +10,8 @@ pub mod record;
 pub mod state;
 
 pub use census::CensusSocket;
-pub use counters::{Counters, CpuCounters};
+pub use counters::Counters;
+pub use cpu::CpuPage;
 pub use ends::{CpuEnds, Ends};
 pub use offsets::Offsets;
 pub use record::{End, Header, Open, Start, Step, SynackRetransmit, Tuple};

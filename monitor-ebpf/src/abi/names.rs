@@ -1,7 +1,9 @@
 //! Names of maps, programs and globals as both sides spell them.
 
-pub const EVENTS: &str = "EVENTS";
-pub const COUNTERS: &str = "COUNTERS";
+/// Maps.
+pub const CPUS: &str = "CPUS";
+pub const LANES: &str = "LANES";
+pub const RING: &str = "RING";
 pub const ENDS: &str = "ENDS";
 
 /// Programs, by attach point and way. Those of one way are attached together and share the work; the first has the
@@ -37,3 +39,4 @@ pub const WAKE_MASK: &str = "WAKE_MASK";
 pub const WAKE_BYTES: &str = "WAKE_BYTES";
 pub const HZ: &str = "HZ";
 pub const NESTS: &str = "NESTS";
+pub const LANE_PAGES: &str = "LANE_PAGES";

@@ -4,6 +4,8 @@
 
 /// `Header::kind` of each record.
 pub mod kind {
+    /// No record: the rest of this page of a lane is empty.
+    pub const NONE: u8 = 0;
     pub const STEP: u8 = 1;
     pub const START: u8 = 2;
     pub const OPEN: u8 = 3;

@@ -4,14 +4,17 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_skc_to_tcp_sock},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns,
+        generated::{bpf_get_current_comm, bpf_skc_to_tcp_sock},
+    },
     macros::{btf_tracepoint, raw_tracepoint, tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
 use synfin_ebpf::{
     abi::{
-        Counters, End, Header, IPPROTO_TCP, Open, Start, Step,
+        End, Header, IPPROTO_TCP, Open, Start, Step,
         counters::writer,
         record::{kind, open_flag},
     },
@@ -20,7 +23,9 @@ use synfin_ebpf::{
 
 use crate::{
     access::{Access, Direct, Probe},
-    emit, globals, maps,
+    emit::Place,
+    globals,
+    maps::{self, Writer},
     sock::Sock,
 };
 
@@ -58,12 +63,10 @@ fn inet_sock_set_state_classic(ctx: TracePointContext) -> u32 {
     // The record starts with eight common bytes, then `const void *skaddr; int oldstate; int newstate;`.
     // SAFETY: reads inside the tracepoint's record, which the kernel checks at attach.
     let fields = unsafe { (ctx.read_at::<u64>(8), ctx.read_at::<i32>(16), ctx.read_at::<i32>(20)) };
-    if let ((Ok(sk), Ok(old), Ok(new)), Some(cpu)) = (fields, maps::cpu()) {
+    if let ((Ok(sk), Ok(old), Ok(new)), Some(writer)) = (fields, Writer::of_this_cpu(writer::SOFTIRQ)) {
         // SAFETY: points to the map value.
-        let counters = unsafe { maps::counters_of(cpu, writer::SOFTIRQ) };
-        // SAFETY: points to the map value.
-        unsafe { maps::add_one(&raw mut (*counters).runs) };
-        untyped(&ctx, sk as *const u8, old as u32, new as u32, counters);
+        unsafe { maps::add_one(&raw mut (*writer.counters()).runs) };
+        untyped(&ctx, sk as *const u8, old as u32, new as u32, writer);
     }
     0
 }
@@ -71,59 +74,67 @@ fn inet_sock_set_state_classic(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn typed(ctx: &BtfTracePointContext, me: Share) {
     let (sk, old, new) = (ctx.arg::<*const u8>(0), ctx.arg::<i32>(1) as u32, ctx.arg::<i32>(2) as u32);
-    shared(me, old, new, |counters| {
+    let Some(writer) = Writer::of_this_cpu(me as usize) else { return };
+    if enter(writer, me, old, new) {
         // SAFETY: the first argument is a `struct sock` that the verifier knows as such.
         let sock = unsafe { Sock::<Direct>::new(sk) };
-        if sock.protocol() != IPPROTO_TCP {
+        if sock.protocol() == IPPROTO_TCP {
+            let whole = || {
+                // SAFETY: the helper takes any socket and gives its `tcp_sock`, or null when it is none.
+                let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
+                // SAFETY: a typed pointer, not null.
+                if tcp.is_null() { None } else { Some(unsafe { Sock::<Direct>::new(tcp.cast()) }) }
+            };
+            on_transition(ctx, sk, &sock, whole, old, new, writer);
+        } else {
             // SAFETY: points to the map value.
-            return unsafe { maps::add_one(&raw mut (*counters).other_protocol) };
+            unsafe { maps::add_one(&raw mut (*writer.counters()).other_protocol) };
         }
-        let whole = || {
-            // SAFETY: the helper takes any socket and gives its `tcp_sock`, or null when it is none.
-            let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
-            // SAFETY: a typed pointer, not null.
-            if tcp.is_null() { None } else { Some(unsafe { Sock::<Direct>::new(tcp.cast()) }) }
-        };
-        on_transition(ctx, sk, &sock, whole, old, new, counters);
-    });
+    }
+    leave(writer, me);
 }
 
 #[inline(always)]
 fn raw(ctx: &RawTracePointContext, me: Share) {
     let (sk, old, new) = (ctx.arg::<*const u8>(0), ctx.arg::<i32>(1) as u32, ctx.arg::<i32>(2) as u32);
-    shared(me, old, new, |counters| untyped(ctx, sk, old, new, counters));
+    let Some(writer) = Writer::of_this_cpu(me as usize) else { return };
+    if enter(writer, me, old, new) {
+        untyped(ctx, sk, old, new, writer);
+    }
+    leave(writer, me);
 }
 
-/// Runs `handle` if this transition is for the program `me`, and lets the other program see that this one is running.
+/// Lets the other program see that `me` is running, and says whether this transition is for it. [`leave`] must follow.
 #[inline(always)]
-fn shared(me: Share, old: u32, new: u32, handle: impl FnOnce(*mut Counters)) {
-    let Some(cpu) = maps::cpu() else { return };
+fn enter(writer: Writer, me: Share, old: u32, new: u32) -> bool {
     // SAFETY: points to the map value.
-    let (counters, other_is_running) = unsafe {
-        maps::set_running(cpu, me, true);
-        (maps::counters_of(cpu, me as usize), maps::is_running(cpu, me.other()))
+    let other_is_running = unsafe {
+        maps::set_running(writer.page, me, true);
+        maps::is_running(writer.page, me.other())
     };
     if me as u8 == Share::Softirq as u8 {
         // SAFETY: points to the map value.
-        unsafe { maps::add_one(&raw mut (*counters).runs) };
+        unsafe { maps::add_one(&raw mut (*writer.counters()).runs) };
     }
-    if decide::handles(me, decide::share(old, new), other_is_running, !globals::nests()) {
-        handle(counters);
-    }
-    // SAFETY: points to the map value.
-    unsafe { maps::set_running(cpu, me, false) };
+    decide::handles(me, globals::plan(old, new), other_is_running, !globals::nests())
 }
 
 #[inline(always)]
-fn untyped<C: EbpfContext>(ctx: &C, sk: *const u8, old: u32, new: u32, counters: *mut Counters) {
+fn leave(writer: Writer, me: Share) {
+    // SAFETY: points to the map value.
+    unsafe { maps::set_running(writer.page, me, false) };
+}
+
+#[inline(always)]
+fn untyped<C: EbpfContext>(ctx: &C, sk: *const u8, old: u32, new: u32, writer: Writer) {
     // SAFETY: the tracepoint hands over a socket; the reads go through the checking helper.
     let sock = unsafe { Sock::<Probe>::new(sk) };
     if sock.protocol() != IPPROTO_TCP {
         // SAFETY: points to the map value.
-        return unsafe { maps::add_one(&raw mut (*counters).other_protocol) };
+        return unsafe { maps::add_one(&raw mut (*writer.counters()).other_protocol) };
     }
     // SAFETY: as above.
-    on_transition(ctx, sk, &sock, || Some(unsafe { Sock::<Probe>::new(sk) }), old, new, counters);
+    on_transition(ctx, sk, &sock, || Some(unsafe { Sock::<Probe>::new(sk) }), old, new, writer);
 }
 
 /// `sock` is good for the fields of `struct sock`; `whole` gives it with those of TCP, which cost a helper's call to get
@@ -136,90 +147,120 @@ fn on_transition<A: Access, C: EbpfContext>(
     whole: impl FnOnce() -> Option<Sock<A>>,
     old: u32,
     new: u32,
-    counters: *mut Counters,
+    writer: Writer,
 ) {
-    let netns = sock.netns();
+    let (netns, counters) = (sock.netns(), writer.counters());
     if !decide::is_watched(globals::netns(), netns) {
         // SAFETY: points to the map value.
         unsafe { maps::add_one(&raw mut (*counters).other_netns) };
         return;
     }
-    let Some(slot) = decide::slot(old, new) else {
+    if !decide::is_state(old, new) {
         // SAFETY: points to the map value.
         unsafe { maps::add_one(&raw mut (*counters).odd_state) };
         warn!(ctx, "state change {} -> {} is outside of TCP's states", old, new);
         return;
-    };
+    }
     // SAFETY: points to the map value.
-    unsafe { maps::add_transition(counters, slot) };
-    let kind = decide::record_kind(new as u8);
-    let header = Header {
-        // SAFETY: a helper without arguments.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-        skaddr: sk as u64,
-        cgroup_id: sock.cgroup_id(),
-        netns,
-        kind,
-        oldstate: old as u8,
-        newstate: new as u8,
-        family: sock.family(),
-    };
-    if kind == kind::STEP {
-        return step(header, counters);
+    unsafe { maps::add_transition(counters, decide::place(old, new)) };
+    let plan = globals::plan(old, new);
+    if plan.is_told_by_next() {
+        // SAFETY: points to the map value.
+        return unsafe { maps::add_one(&raw mut (*counters).records) };
+    }
+    let change = Change { sk: sk as u64, netns, kind: plan.kind(), old: old as u8, new: new as u8 };
+    if change.kind == kind::STEP {
+        return step(sock, &change, writer);
     }
     // A socket of protocol 6 that is no TCP socket is not known to exist; its transition is counted all the same.
-    let Some(sock) = whole() else { return step(header, counters) };
-    match kind {
-        kind::START => start(header, &sock, counters),
-        kind::OPEN => open(header, &sock, counters),
-        _ => end(header, &sock, counters),
+    let Some(whole) = whole() else { return step(sock, &Change { kind: kind::STEP, ..change }, writer) };
+    let Some(place) = Place::<End>::reserve(writer) else { return };
+    // SAFETY: a place for the largest of the records, and each starts with its header.
+    unsafe {
+        header(place.record.cast(), sock, &change);
+        match change.kind {
+            kind::START => start(place.record.cast(), &whole),
+            kind::OPEN => open(place.record.cast(), &whole),
+            _ => end(place.record, &whole),
+        }
     }
+    place.submit(writer);
+}
+
+/// What every record says.
+struct Change {
+    sk: u64,
+    netns: u32,
+    kind: u8,
+    old: u8,
+    new: u8,
 }
 
 #[inline(always)]
-fn step(header: Header, counters: *mut Counters) {
-    if let Some(mut entry) = emit::reserve::<Step>(counters) {
-        entry.write(Step { header: Header { kind: kind::STEP, ..header } });
-        emit::submit(entry, counters);
+fn step<A: Access>(sock: &Sock<A>, change: &Change, writer: Writer) {
+    if let Some(place) = Place::<Step>::reserve(writer) {
+        // SAFETY: a step is its header.
+        unsafe { header(place.record.cast(), sock, change) };
+        place.submit(writer);
     }
 }
 
+// Records are written field by field as the fields are read: what a program has to keep until later goes over its stack, and
+// that is what costs most in programs as short as these.
+
+/// # Safety
+/// `at` must be a place for a header.
 #[inline(always)]
-fn start<A: Access>(header: Header, sock: &Sock<A>, counters: *mut Counters) {
-    let comm = bpf_get_current_comm().unwrap_or_default();
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if let Some(mut entry) = emit::reserve::<Start>(counters) {
-        entry.write(Start { header, tuple: sock.tuple(sock.sport()), tgid, comm });
-        emit::submit(entry, counters);
+unsafe fn header<A: Access>(at: *mut Header, sock: &Sock<A>, change: &Change) {
+    // SAFETY: the caller's promise; the helper has no arguments.
+    unsafe {
+        (&raw mut (*at).time_ns).write(bpf_ktime_get_ns());
+        (&raw mut (*at).skaddr).write(change.sk);
+        (&raw mut (*at).cgroup_id).write(sock.cgroup_id());
+        (&raw mut (*at).netns).write(change.netns);
+        (&raw mut (*at).kind).write(change.kind);
+        (&raw mut (*at).oldstate).write(change.old);
+        (&raw mut (*at).newstate).write(change.new);
+        (&raw mut (*at).family).write(sock.family());
     }
 }
 
+/// # Safety
+/// `at` must be a place for such a record.
 #[inline(always)]
-fn open<A: Access>(header: Header, sock: &Sock<A>, counters: *mut Counters) {
-    if let Some(mut entry) = emit::reserve::<Open>(counters) {
-        entry.write(Open {
-            header,
-            tuple: sock.tuple(sock.sport()),
-            srtt_us: sock.srtt_us(),
-            total_retrans: sock.total_retrans(),
-            flags: if sock.fast_open() { open_flag::FAST_OPEN } else { 0 },
-        });
-        emit::submit(entry, counters);
+unsafe fn start<A: Access>(at: *mut Start, sock: &Sock<A>) {
+    // SAFETY: the caller's promise; the helpers write as much as they are told.
+    unsafe {
+        sock.write_tuple(&raw mut (*at).tuple);
+        (&raw mut (*at).tgid).write((bpf_get_current_pid_tgid() >> 32) as u32);
+        bpf_get_current_comm((&raw mut (*at).comm).cast(), size_of_val(&(*at).comm) as u32);
     }
 }
 
+/// # Safety
+/// As of [`start`].
 #[inline(always)]
-fn end<A: Access>(header: Header, sock: &Sock<A>, counters: *mut Counters) {
-    if let Some(mut entry) = emit::reserve::<End>(counters) {
-        entry.write(End {
-            header,
-            tuple: sock.tuple(sock.sport()),
-            sk_err: sock.sk_err(),
-            flags: sock.end_flags(),
-            total_retrans: sock.total_retrans(),
-            bytes_acked: sock.bytes_acked(),
-            bytes_received: sock.bytes_received(),
-        });
-        emit::submit(entry, counters);
+unsafe fn open<A: Access>(at: *mut Open, sock: &Sock<A>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        sock.write_tuple(&raw mut (*at).tuple);
+        (&raw mut (*at).srtt_us).write(sock.srtt_us());
+        (&raw mut (*at).total_retrans).write(sock.total_retrans());
+        (&raw mut (*at).flags).write(if sock.fast_open() { open_flag::FAST_OPEN } else { 0 });
+    }
+}
+
+/// # Safety
+/// As of [`start`].
+#[inline(always)]
+unsafe fn end<A: Access>(at: *mut End, sock: &Sock<A>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        sock.write_tuple(&raw mut (*at).tuple);
+        (&raw mut (*at).sk_err).write(sock.sk_err());
+        (&raw mut (*at).flags).write(sock.end_flags());
+        (&raw mut (*at).total_retrans).write(sock.total_retrans());
+        (&raw mut (*at).bytes_acked).write(sock.bytes_acked());
+        (&raw mut (*at).bytes_received).write(sock.bytes_received());
     }
 }

@@ -4,7 +4,7 @@
 //! (net/ipv4/inet_timewait_sock.c).
 
 use aya_ebpf::{macros::fexit, programs::FExitContext};
-use synfin_ebpf::{abi::IPPROTO_TCP, decide};
+use synfin_ebpf::{abi::IPPROTO_TCP, cause, decide};
 
 use crate::{access::Direct, ends, globals, sock::Sock};
 
@@ -22,7 +22,7 @@ fn inet_twsk_alloc_exit(ctx: FExitContext) -> i32 {
         return 0;
     }
     // SAFETY: a typed pointer, not null.
-    let substate = decide::substate_of(unsafe { Sock::<Direct>::new(tw) }.tw_substate());
+    let substate = cause::substate_of(unsafe { Sock::<Direct>::new(tw) }.tw_substate());
     ends::add_one(|ends| &mut ends.made[substate]);
     0
 }

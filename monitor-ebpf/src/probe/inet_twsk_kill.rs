@@ -7,7 +7,8 @@
 use aya_ebpf::{macros::fentry, programs::FEntryContext};
 use synfin_ebpf::{
     abi::ends::substate,
-    decide::{self, Ending},
+    cause::{self, Ending},
+    decide,
 };
 
 use crate::{access::Direct, ends, globals, sock::Sock};
@@ -30,7 +31,7 @@ fn inet_twsk_kill(ctx: FEntryContext) -> i32 {
     if !decide::is_watched(globals::netns(), small.netns()) || !small.is_tcp() {
         return 0;
     }
-    let substate = decide::substate_of(small.tw_substate());
+    let substate = cause::substate_of(small.tw_substate());
     let ending = Ending {
         unhashed: small.is_unhashed(),
         by_timer,
@@ -39,7 +40,7 @@ fn inet_twsk_kill(ctx: FEntryContext) -> i32 {
         packet_opens: cpu.at_hand.packet_opens != 0,
         is_time_wait: substate == substate::TIME_WAIT,
     };
-    let cause = decide::cause_of(ending, || ends::is_requested(tw as u64));
+    let cause = cause::cause_of(ending, || ends::is_requested(tw as u64));
     ends::add_one(|ends| &mut ends.left[substate][cause]);
     0
 }

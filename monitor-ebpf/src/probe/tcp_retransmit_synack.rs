@@ -13,7 +13,7 @@ use synfin_ebpf::{
     decide,
 };
 
-use crate::{access::Probe, emit, globals, maps, sock::Sock};
+use crate::{access::Probe, emit::Place, globals, maps::Writer, sock::Sock};
 
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
@@ -33,9 +33,7 @@ fn on_retransmit(sk: *const u8, req: *const u8) {
     // SAFETY: the tracepoint hands over a listener (or Fast Open child) and its request; reads are checked.
     let (sock, request) = unsafe { (Sock::<Probe>::new(sk), Sock::<Probe>::new(req)) };
     let netns = request.netns();
-    let Some(cpu) = maps::cpu() else { return };
-    // SAFETY: points to the map value.
-    let counters = unsafe { maps::counters_of(cpu, writer::SYNACK) };
+    let Some(writer) = Writer::of_this_cpu(writer::SYNACK) else { return };
     if !decide::is_watched(globals::netns(), netns) {
         return;
     }
@@ -50,13 +48,15 @@ fn on_retransmit(sk: *const u8, req: *const u8) {
         newstate: 0,
         family: request.family(),
     };
-    if let Some(mut entry) = emit::reserve::<SynackRetransmit>(counters) {
-        entry.write(SynackRetransmit {
+    if let Some(place) = Place::<SynackRetransmit>::reserve(writer) {
+        let record = SynackRetransmit {
             header,
             tuple: request.tuple(request.num()),
             num_retrans: u32::from(request.num_retrans()),
             snt_synack_us: request.snt_synack_us(),
-        });
-        emit::submit(entry, counters);
+        };
+        // SAFETY: a place for a whole record, aligned to 8, and ours until it is submitted.
+        unsafe { place.record.write(record) };
+        place.submit(writer);
     }
 }

@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use synfin_ebpf::{abi::state, decide};
+use synfin_ebpf::{abi::state, cause, decide};
 
 use crate::{
     access::{Access, Direct},
@@ -26,7 +26,7 @@ fn tcp_timewait_state_process(ctx: FEntryContext) -> i32 {
         let (substate, flags) = unsafe { (Sock::<Direct>::new(tw).tw_substate(), Direct::read(th, FLAGS)) };
         cpu.at_hand.packet_tw = tw as u64;
         cpu.at_hand.packet_substate = u64::from(substate);
-        cpu.at_hand.packet_opens = u64::from(decide::opens(flags));
+        cpu.at_hand.packet_opens = u64::from(cause::opens(flags));
     }
     0
 }

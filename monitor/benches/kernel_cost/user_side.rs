@@ -67,6 +67,7 @@ fn read(file: &Path) -> Result<Records> {
         endpoints: EndpointDetail::Full,
         owners: OWNERS_DEFAULT,
         synack_probe: head.synack_probe,
+        namespaces: None,
     };
     let mut records = Records { bytes: Vec::new(), ends: Vec::new(), options };
     let keep = |records: &mut Records, input: &Input<'_>| {

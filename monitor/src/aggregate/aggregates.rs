@@ -1,7 +1,7 @@
 //! The tracker's outcomes, added up.
 
 use super::bounds::{DURATION_NS, HANDSHAKE_NS};
-use super::{CgroupSockets, Histogram, PerRole, PerState};
+use super::{CgroupSockets, Histogram, NetnsSockets, PerRole, PerState};
 use crate::lifecycle::{Close, ConnectFailure, HandshakeTime, Outcome, Role, Unmeasured, is_attempt};
 
 /// Handshakes that wait for the cookie counter. More of them between two looks at it than this can only be cookies.
@@ -26,6 +26,8 @@ pub struct Aggregates {
     /// Sockets that the full table let go of or did not take.
     pub table_full: u64,
     pub cgroups: CgroupSockets,
+    /// `Some` where several namespaces are watched.
+    pub netns: Option<NetnsSockets>,
     /// Nanoseconds, with the role.
     suspects: Vec<(Role, u64)>,
 }
@@ -46,16 +48,27 @@ impl Default for Aggregates {
             odd_transitions: 0,
             table_full: 0,
             cgroups: CgroupSockets::default(),
+            netns: None,
             suspects: Vec::with_capacity(SUSPECTS_LIMIT),
         }
     }
 }
 
 impl Aggregates {
+    /// Counts sockets by namespace as well.
+    pub fn by_netns(self) -> Self {
+        Self { netns: Some(NetnsSockets::default()), ..self }
+    }
+
     /// Takes in one outcome.
     pub fn apply(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::Moved { cgroup, from, to, .. } => self.cgroups.apply(*cgroup, *from, *to),
+            Outcome::Moved { netns, cgroup, from, to } => {
+                self.cgroups.apply(*cgroup, *from, *to);
+                if let Some(by_netns) = &mut self.netns {
+                    by_netns.apply(*netns, *from, *to);
+                }
+            }
             Outcome::ConnectAttempt => self.connect_attempts += 1,
             Outcome::Opened { role, handshake } => {
                 self.opened[role.index()] += 1;

@@ -1,37 +1,44 @@
-//! Followed sockets by cgroup and state: the sum of the tracker's moves.
+//! Followed sockets by cgroup or namespace, and state: the sum of the tracker's moves.
+
+use std::hash::Hash;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::PerState;
-use crate::event::{CgroupId, TcpState};
+use crate::event::{CgroupId, NetnsId, TcpState};
 
 /// Rows kept before empty ones are looked for; after that, twice the number then in use.
 const ROWS_MIN: usize = 1024;
-/// Cgroups remembered as new until somebody asks.
+/// Keys remembered as new until somebody asks.
 const NEW_LIMIT: usize = 4096;
 
-/// One row a cgroup that has sockets, so never more than the tracker follows. Empty rows go when room is needed.
+/// One row a key that has sockets, so never more than the tracker follows. Empty rows go when room is needed.
 #[derive(Clone, Debug)]
-pub struct CgroupSockets {
-    rows: Vec<(CgroupId, PerState<u64>)>,
-    places: HashMap<CgroupId, usize, FixedState>,
-    /// Place of the row that moved last: moves come in bursts of one cgroup.
+pub struct SocketsBy<K> {
+    rows: Vec<(K, PerState<u64>)>,
+    places: HashMap<K, usize, FixedState>,
+    /// Place of the row that moved last: moves come in bursts of one key.
     last: usize,
     sweep_at: usize,
-    new: Vec<CgroupId>,
+    new: Vec<K>,
 }
 
-impl Default for CgroupSockets {
+/// By the cgroup of the socket.
+pub type CgroupSockets = SocketsBy<CgroupId>;
+/// By the network namespace.
+pub type NetnsSockets = SocketsBy<NetnsId>;
+
+impl<K> Default for SocketsBy<K> {
     fn default() -> Self {
         Self { rows: Vec::new(), places: HashMap::default(), last: 0, sweep_at: ROWS_MIN, new: Vec::new() }
     }
 }
 
-impl CgroupSockets {
+impl<K: Copy + Eq + Hash> SocketsBy<K> {
     /// Takes in one move of a followed socket.
-    pub fn apply(&mut self, cgroup: CgroupId, from: Option<TcpState>, to: Option<TcpState>) {
-        let place = self.place(cgroup);
+    pub fn apply(&mut self, key: K, from: Option<TcpState>, to: Option<TcpState>) {
+        let place = self.place(key);
         let Some((_, row)) = self.rows.get_mut(place) else { return };
         if let Some(from) = from {
             row[from.index()] = row[from.index()].saturating_sub(1);
@@ -41,39 +48,44 @@ impl CgroupSockets {
         }
     }
 
-    fn place(&mut self, cgroup: CgroupId) -> usize {
-        if self.rows.get(self.last).is_some_and(|(last, _)| *last == cgroup) {
+    fn place(&mut self, key: K) -> usize {
+        if self.rows.get(self.last).is_some_and(|(last, _)| *last == key) {
             return self.last;
         }
-        self.last = match self.places.get(&cgroup) {
+        self.last = match self.places.get(&key) {
             Some(&place) => place,
-            None => self.add(cgroup),
+            None => self.add(key),
         };
         self.last
     }
 
     #[cold]
-    fn add(&mut self, cgroup: CgroupId) -> usize {
+    fn add(&mut self, key: K) -> usize {
         if self.rows.len() >= self.sweep_at {
             self.rows.retain(|(_, row)| row.iter().any(|&sockets| sockets > 0));
-            self.places = self.rows.iter().enumerate().map(|(place, (cgroup, _))| (*cgroup, place)).collect();
+            self.places = self.rows.iter().enumerate().map(|(place, (key, _))| (*key, place)).collect();
             self.sweep_at = (2 * self.rows.len()).max(ROWS_MIN);
         }
         if self.new.len() < NEW_LIMIT {
-            self.new.push(cgroup);
+            self.new.push(key);
         }
-        self.rows.push((cgroup, [0; TcpState::COUNT]));
-        self.places.insert(cgroup, self.rows.len() - 1);
+        self.rows.push((key, [0; TcpState::COUNT]));
+        self.places.insert(key, self.rows.len() - 1);
         self.rows.len() - 1
     }
 
-    /// Cgroups met since the last call (at most 4096), so that they can be named while their directory is still there.
-    pub fn take_new(&mut self) -> impl Iterator<Item = CgroupId> {
+    /// Keys met since the last call (at most 4096): a cgroup can be named only while its directory is still there.
+    pub fn take_new(&mut self) -> impl Iterator<Item = K> {
         self.new.drain(..)
     }
 
+    /// Whether [`Self::take_new`] has any.
+    pub fn has_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
     /// In order of first sight.
-    pub fn rows(&self) -> &[(CgroupId, PerState<u64>)] {
+    pub fn rows(&self) -> &[(K, PerState<u64>)] {
         &self.rows
     }
 }

@@ -1,7 +1,7 @@
 //! What a snapshot says of TIME_WAIT, ports, listeners and CLOSE_WAIT: bounded rows, their labels made.
 
-use super::PerRole;
 use super::makers::REMAINING_MS;
+use super::{Counted, PerRole, PerState};
 use crate::lifecycle::Role;
 
 /// How a TIME_WAIT socket ended, as far as it can be told.
@@ -115,6 +115,34 @@ pub struct ListenFigures {
     pub drops: Option<u64>,
 }
 
+/// One network namespace. What it does not have is `None`: the remainder has no limit, and one that is gone neither.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceRow {
+    pub name: String,
+    /// As [`super::Snapshot::sockets`].
+    pub sockets: PerState<u64>,
+    /// `tcp_max_tw_buckets`.
+    pub time_wait_limit: Option<u64>,
+    /// Size of its ephemeral range less reserved ports.
+    pub ports_available: Option<u64>,
+    /// Ports in use towards its fullest destination, as of the last census.
+    pub ports_used: Option<u64>,
+    pub counted: Counted,
+}
+
+/// The watched namespaces, where there are several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceFigures {
+    /// By name, `other` last. Sockets and counters sum to those of the host.
+    pub rows: Vec<NamespaceRow>,
+    /// Namespaces looked into.
+    pub watched: u64,
+    /// Namespaces that could not be entered.
+    pub refused: u64,
+    /// Namespaces without a row now.
+    pub folded: u64,
+}
+
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
@@ -126,4 +154,6 @@ pub struct Figures {
     pub close_wait_oldest: Vec<(String, f64)>,
     /// Connections that the memory of owners had no room for.
     pub owners_refused: u64,
+    /// `None` where one namespace is watched.
+    pub namespaces: Option<NamespaceFigures>,
 }

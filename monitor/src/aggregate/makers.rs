@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use super::listening::Listening;
 use super::owners::{OwnedBy, Owners, Recalled};
-use super::ports::EphemeralRange;
+use super::ports::EphemeralRanges;
 use super::snapshot::PerRole;
 use super::top::TopK;
 use crate::event::{Endpoint, NetnsId, Tuple};
@@ -48,6 +48,13 @@ pub struct MakerRow<U> {
     pub endpoint: Option<Endpoint>,
     pub unit: Unit<U>,
     pub sockets: u64,
+}
+
+impl<U> MakerRow<U> {
+    /// All others of a role.
+    pub fn rest(role: Role, sockets: u64) -> Self {
+        Self { role, endpoint: None, unit: Unit::Other, sockets }
+    }
 }
 
 /// All sockets of one substate by maker.
@@ -96,12 +103,7 @@ impl<U: Copy + Ord + Hash> Counting<U> {
             rows.push(MakerRow { role, endpoint, unit, sockets });
         }
         // Always there, so that a series that empties reads 0.
-        rows.extend(Role::ALL.map(|role| MakerRow {
-            role,
-            endpoint: None,
-            unit: Unit::Other,
-            sockets: rest[role.index()],
-        }));
+        rows.extend(Role::ALL.map(|role| MakerRow::rest(role, rest[role.index()])));
         Population { rows, total: top.total, folded: top.folded }
     }
 }
@@ -110,25 +112,25 @@ impl<U: Copy + Ord + Hash> Counting<U> {
 pub struct Makers<'a, U> {
     owners: &'a mut Owners<U>,
     listening: &'a Listening,
-    range: Option<&'a EphemeralRange>,
+    ranges: &'a EphemeralRanges,
     time_wait: Counting<U>,
     fin_wait2: Counting<U>,
     remaining: [u64; REMAINING_MS.len()],
 }
 
 impl<'a, U: Copy + Ord + Hash> Makers<'a, U> {
-    /// `listening`: of the same census. `range`: of the watched namespace, when known. `capacity`: makers held at once.
+    /// `listening`: of the same census. `ranges`: of the watched namespaces, where known. `capacity`: makers held at once.
     pub fn new(
         owners: &'a mut Owners<U>,
         listening: &'a Listening,
-        range: Option<&'a EphemeralRange>,
+        ranges: &'a EphemeralRanges,
         capacity: usize,
     ) -> Self {
         let counting = || Counting { top: TopK::new(capacity), by_role: [0; Role::COUNT] };
         Self {
             owners,
             listening,
-            range,
+            ranges,
             time_wait: counting(),
             fin_wait2: counting(),
             remaining: [0; REMAINING_MS.len()],
@@ -142,7 +144,9 @@ impl<'a, U: Copy + Ord + Hash> Makers<'a, U> {
         let remembered = recalled.map(|recalled| recalled.by);
         let role = match remembered.map(|by| by.role) {
             Some(role @ (Role::Client | Role::Server)) => role,
-            Some(Role::Unknown) | None => self.listening.role_of(socket.netns, &socket.tuple, self.range),
+            Some(Role::Unknown) | None => {
+                self.listening.role_of(socket.netns, &socket.tuple, self.ranges.of(socket.netns))
+            }
         };
         let by = OwnedBy { role, unit: remembered.and_then(|by| by.unit) };
         let endpoint = endpoint_of(role, &socket.tuple);

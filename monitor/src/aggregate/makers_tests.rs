@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::aggregate::EphemeralRange;
 use crate::event::{Family, KernelTime, mapped};
 
 const HERE: NetnsId = NetnsId(1);
@@ -20,10 +21,10 @@ fn socket(sport: u16, host: u8, dport: u16) -> SmallSocket {
 
 /// Port 80 is listened on, the range is the default.
 fn count(owners: &mut Owners<u32>, k: usize, sockets: &[SmallSocket]) -> SmallByMaker<u32> {
-    let range = EphemeralRange::parse("32768 60999", "").unwrap();
+    let ranges = EphemeralRanges { own: EphemeralRange::parse("32768 60999", "").ok(), ..EphemeralRanges::default() };
     let mut listening = Listening::default();
     listening.add(HERE, Endpoint { addr: [0; 16], port: 80 });
-    let mut makers = Makers::new(owners, &listening, Some(&range), 64);
+    let mut makers = Makers::new(owners, &listening, &ranges, 64);
     for socket in sockets {
         makers.add(socket);
     }

@@ -11,6 +11,7 @@ mod inbound;
 mod listening;
 mod majority;
 mod makers;
+mod namespaces;
 mod owners;
 mod populations;
 mod ports;
@@ -21,7 +22,7 @@ mod top;
 mod units;
 
 pub use aggregates::Aggregates;
-pub use cgroups::CgroupSockets;
+pub use cgroups::{CgroupSockets, NetnsSockets, SocketsBy};
 pub use counters::{KernelCounters, Transitions};
 pub use figures::*;
 pub use fill::Readings;
@@ -32,11 +33,14 @@ pub use majority::Majority;
 pub use makers::{
     MakerKey, MakerRow, Makers, Population, REMAINING_MS, SmallByMaker, SmallSocket, Substate, Unit, endpoint_of,
 };
+pub use namespaces::{Candidate, Counted, HOST_NAMESPACE, Places};
 pub use owners::{OwnedBy, Owners, Recalled};
 pub use populations::{Audit, FULL_STATES, Populations, SmallSockets};
-pub use ports::{EphemeralRange, PortKey, PortSocket, PortTally, PortUsage, Ports, RangeError, SourceTally};
+pub use ports::{
+    EphemeralRange, EphemeralRanges, PortKey, PortSocket, PortTally, PortUsage, Ports, RangeError, SourceTally,
+};
 pub use share::share;
 pub use snapshot::*;
 pub use sticky::Sticky;
 pub use top::{Tally, Top, TopK};
-pub use units::{OTHER, UNITS_DEFAULT, Units, is_owned};
+pub use units::{OTHER, UNITS_DEFAULT, Units, fit, is_owned};

@@ -136,6 +136,14 @@ pub struct SmallSockets {
     pub requests: u64,
 }
 
+impl std::ops::AddAssign for SmallSockets {
+    fn add_assign(&mut self, more: Self) {
+        self.time_wait += more.time_wait;
+        self.fin_wait2 += more.fin_wait2;
+        self.requests += more.requests;
+    }
+}
+
 impl SmallSockets {
     /// The same, with the total `tw` of `/proc/<pid>/net/sockstat` read later. It does not tell the two apart: as many as the census saw
     /// are still taken for FIN_WAIT2, unless there are fewer.

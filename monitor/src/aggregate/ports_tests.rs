@@ -12,11 +12,16 @@ fn endpoint(host: u8, port: u16) -> Endpoint {
 }
 
 fn socket(sport: u16, destination: Endpoint) -> PortSocket<u32> {
-    PortSocket { source: endpoint(1, sport), destination, time_wait: false, role: Role::Client, unit: Some(7) }
+    let (netns, source) = (NetnsId(1), endpoint(1, sport));
+    PortSocket { netns, source, destination, time_wait: false, role: Role::Client, unit: Some(7) }
 }
 
-fn range() -> EphemeralRange {
-    EphemeralRange::parse("32768\t60999\n", "\n").unwrap()
+fn ranges(range: &str, reserved: &str) -> EphemeralRanges {
+    EphemeralRanges { own: EphemeralRange::parse(range, reserved).ok(), others: BTreeMap::new() }
+}
+
+fn range() -> EphemeralRanges {
+    ranges("32768\t60999\n", "\n")
 }
 
 #[test]
@@ -53,7 +58,8 @@ fn text_that_the_kernel_would_not_write_is_refused() {
 #[test]
 fn a_port_is_counted_when_connect_could_have_chosen_it() {
     let check = |name, port, role, used| {
-        let mut ports = Ports::new(EphemeralRange::parse("32768 60999", "40000-40009").unwrap(), 16);
+        let ranges = ranges("32768 60999", "40000-40009");
+        let mut ports = Ports::new(&ranges, 16);
         ports.add(PortSocket { role, ..socket(port, endpoint(9, 80)) });
         assert_eq!(ports.finish(4).tuples.total, used, "{name}");
     };
@@ -69,7 +75,8 @@ fn a_port_is_counted_when_connect_could_have_chosen_it() {
 
 #[test]
 fn destinations_and_sources_are_told_apart() {
-    let mut ports = Ports::new(range(), 16);
+    let range = range();
+    let mut ports = Ports::new(&range, 16);
     for sport in [40_000, 40_002, 40_004] {
         ports.add(PortSocket { time_wait: true, ..socket(sport, endpoint(9, 80)) });
     }
@@ -77,8 +84,8 @@ fn destinations_and_sources_are_told_apart() {
     ports.add(PortSocket { source: endpoint(2, 40_000), unit: None, ..socket(0, endpoint(9, 80)) });
     let usage = ports.finish(2);
     let rows: Vec<_> = (usage.tuples.entries.iter())
-        .map(|((source, destination), tally)| {
-            (source[15], destination.port, tally.used, tally.time_wait, tally.unit.winner().copied())
+        .map(|(key, tally)| {
+            (key.source[15], key.destination.port, tally.used, tally.time_wait, tally.unit.winner().copied())
         })
         .collect();
     assert_eq!(rows, [(1, 80, 3, 3, Some(7)), (1, 81, 1, 0, Some(7))]);
@@ -88,8 +95,24 @@ fn destinations_and_sources_are_told_apart() {
 }
 
 #[test]
+fn each_namespace_has_its_own_range_and_its_own_ports() {
+    let mut ranges = range();
+    ranges.others.insert(NetnsId(2), EphemeralRange::parse("1000 1009", "1005").unwrap());
+    let mut ports = Ports::new(&ranges, 16);
+    for (netns, sport) in [(1, 40_000), (1, 40_001), (1, 1000), (2, 1000), (2, 1005), (2, 40_000), (3, 40_000)] {
+        ports.add(PortSocket { netns: NetnsId(netns), ..socket(sport, endpoint(9, 80)) });
+    }
+    let usage = ports.finish(16);
+    let rows: Vec<_> = usage.tuples.entries.iter().map(|(key, tally)| (key.netns.0, tally.used)).collect();
+    assert_eq!(rows, [(1, 2), (2, 1), (3, 1)], "the same addresses, another namespace");
+    assert_eq!(usage.fullest, BTreeMap::from([(NetnsId(1), 2), (NetnsId(2), 1), (NetnsId(3), 1)]));
+    assert_eq!(usage.sources.len(), 3);
+}
+
+#[test]
 fn sources_beyond_the_bound_are_counted_as_folded() {
-    let mut ports = Ports::new(range(), 16);
+    let range = range();
+    let mut ports = Ports::new(&range, 16);
     for host in 0..=255 {
         ports.add(PortSocket { source: endpoint(host, 40_000), ..socket(0, endpoint(9, 80)) });
     }
@@ -103,7 +126,8 @@ proptest! {
         sockets in prop::collection::vec((0..4_u8, any::<u16>(), 0..9_u8, 80..84_u16), 0..300),
         k in 0..40_usize,
     ) {
-        let mut ports = Ports::new(range(), 8);
+        let range = range();
+        let mut ports = Ports::new(&range, 8);
         for &(source, sport, host, port) in &sockets {
             ports.add(PortSocket { source: endpoint(source, sport), ..socket(0, endpoint(host, port)) });
         }

@@ -43,6 +43,8 @@ pub struct CensusStatus {
     pub resyncs: u64,
     /// Seconds until the next one, as adapted to the cost of the last.
     pub interval_seconds: f64,
+    /// Seconds that taking in its result took, after the walk; other work waits for that. 0 where nobody measured it (a replay).
+    pub apply_seconds: f64,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -69,6 +69,11 @@ impl<K: Hash + Ord + Clone, V: Tally> TopK<K, V> {
         self.total
     }
 
+    /// As in [`Top::folded`], so far.
+    pub fn folded(&self) -> u64 {
+        self.folded
+    }
+
     /// What is held now, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.slots.iter()

@@ -26,6 +26,17 @@ pub fn is_owned(state: TcpState) -> bool {
     }
 }
 
+/// Cuts a column down to `total`, smallest first, so that what is too much falls to the largest; gives what is left of it.
+pub fn fit(mut column: Vec<&mut u64>, total: u64) -> u64 {
+    column.sort_by_key(|sockets| **sockets);
+    let mut rest = total;
+    for sockets in column {
+        *sockets = rest.min(*sockets);
+        rest -= *sockets;
+    }
+    rest
+}
+
 /// Decides which units have a name of their own. A name once shown stays, at 0 if need be, until a busier unit needs its place.
 #[derive(Clone, Debug)]
 pub struct Units {
@@ -72,16 +83,7 @@ impl Units {
         let mut other = [0; TcpState::COUNT];
         for state in TcpState::ALL.into_iter().filter(|&state| is_owned(state)) {
             let at = state.index();
-            let mut rest = totals[at];
-            // Smallest first, so that what is too much falls to the largest.
-            let mut order: Vec<usize> = (0..page.len()).collect();
-            order.sort_by_key(|&unit| page[unit].1[at]);
-            for unit in order {
-                let sockets = &mut page[unit].1[at];
-                *sockets = rest.min(*sockets);
-                rest -= *sockets;
-            }
-            other[at] = rest;
+            other[at] = fit(page.iter_mut().map(|(_, row)| &mut row[at]).collect(), totals[at]);
         }
         page.push((OTHER.to_owned(), other));
         page

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use synfin_ebpf::abi::ABI_VERSION;
 
-use crate::config::{self, CommonFlags, Flags, KernelFlags, parse_duration};
+use crate::config::{self, CommonFlags, Flags, KernelFlags, NetnsScope, parse_duration};
 use crate::core::Observer;
 use crate::host::read_release;
 use crate::input::Input;
@@ -59,6 +59,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         wall_offset_ns: clock::wall_offset_ns(),
         max_connections: settings.tracker.max_connections.get() as u64,
         synack_probe: session.probes().sees_synack_retransmits(),
+        all_namespaces: settings.kernel.netns == NetnsScope::All,
     };
     lock(&writer).open(&args.file, &head)?;
     let (core, _) = foreground::run(session, &waker, args.duration, Recorder(writer.clone()))?;

@@ -100,6 +100,7 @@ impl Replay {
             endpoints: settings.metrics.endpoints,
             owners: OWNERS_DEFAULT,
             synack_probe: head.synack_probe,
+            namespaces: head.all_namespaces.then_some(settings.metrics.namespaces),
         });
         Self { core, units: HashMap::new(), started_unix_seconds: None, inputs: 0 }
     }

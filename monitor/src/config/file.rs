@@ -66,6 +66,7 @@ pub struct RawMetrics {
     pub endpoints: Option<EndpointDetail>,
     pub units: Option<u16>,
     pub top: Option<u16>,
+    pub namespaces: Option<u16>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -186,6 +187,7 @@ mod tests {
             endpoints = "port"
             units = 3
             top = 0
+            namespaces = 5
             [socket]
             path = "/s"
         "#;
@@ -199,7 +201,12 @@ mod tests {
             kernel: RawKernel { ring_bytes: Some("1048576".parse().unwrap()), btf: None, netns: Some(NetnsScope::All) },
             tracker: RawTracker { max_connections: Some("7".parse().unwrap()) },
             census: RawCensus { interval: Some("90s".parse().unwrap()) },
-            metrics: RawMetrics { endpoints: Some(EndpointDetail::Port), units: Some(3), top: Some(0) },
+            metrics: RawMetrics {
+                endpoints: Some(EndpointDetail::Port),
+                units: Some(3),
+                top: Some(0),
+                namespaces: Some(5),
+            },
             socket: RawSocket { path: Some("/s".into()) },
         };
         assert_eq!(parse_file(Path::new("s.toml"), text).unwrap(), expected);

@@ -50,13 +50,13 @@ pub struct WebFlags {
 
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct KernelFlags {
-    /// Size of the ring between kernel and daemon: a power of two, at least one page [default: 2MiB]
+    /// Memory for records on their way to the daemon, all CPUs: a power of two, at least one page [default: 4MiB to 16MiB, by CPUs]
     #[arg(long, value_name = "BYTES")]
     pub ring_bytes: Option<RingBytes>,
     /// Type information of the running kernel, for kernels that do not carry it [default: /sys/kernel/btf/vmlinux]
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
-    /// Network namespaces to watch [default: host]
+    /// Network namespaces to watch: host (the own one) or all, told apart in the metrics (takes CAP_SYS_ADMIN) [default: host]
     #[arg(long, value_name = "WHICH")]
     pub netns: Option<NetnsScope>,
 }

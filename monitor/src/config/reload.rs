@@ -59,6 +59,7 @@ impl Reload {
             "metrics.endpoints" live metrics.endpoints;
             // Counters by unit live as long as the process: a smaller bound would make them go back.
             "metrics.units" restart metrics.units;
+            "metrics.namespaces" restart metrics.namespaces;
             "metrics.top" live metrics.top;
             "socket.path" restart socket.path;
         }
@@ -99,6 +100,7 @@ mod tests {
         check("[census]\ninterval = \"5s\"", "census.interval", false);
         check("[metrics]\nendpoints = \"none\"", "metrics.endpoints", false);
         check("[metrics]\nunits = 1", "metrics.units", true);
+        check("[metrics]\nnamespaces = 1", "metrics.namespaces", true);
         check("[metrics]\ntop = 1", "metrics.top", false);
         check("[socket]\npath = \"/s\"", "socket.path", true);
     }

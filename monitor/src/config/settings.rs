@@ -67,6 +67,8 @@ pub struct Metrics {
     pub units: usize,
     /// Endpoints of a metric before `other`.
     pub top: usize,
+    /// Values of the label `namespace` before `other`.
+    pub namespaces: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +80,8 @@ pub struct Socket {
 impl Metrics {
     pub const DEFAULT_UNITS: u16 = 60;
     pub const DEFAULT_TOP: u16 = 30;
+    /// With 17 series each, 340 series.
+    pub const DEFAULT_NAMESPACES: u16 = 20;
 }
 
 /// Flags over file over defaults. `default_web_config_exists` says whether [`DEFAULT_WEB_CONFIG_FILE`] is there to be used.
@@ -111,7 +115,7 @@ pub fn resolve(
             format: flags.common.log_format.or(file.log.format).unwrap_or_default(),
         },
         kernel: Kernel {
-            ring_bytes: flags.kernel.ring_bytes.or(file.kernel.ring_bytes).unwrap_or(RingBytes::DEFAULT),
+            ring_bytes: flags.kernel.ring_bytes.or(file.kernel.ring_bytes).unwrap_or_else(RingBytes::default_here),
             btf: flags.kernel.btf.clone().or(file.kernel.btf).unwrap_or_else(|| KERNEL_BTF.into()),
             netns: flags.kernel.netns.or(file.kernel.netns).unwrap_or_default(),
         },
@@ -127,6 +131,7 @@ pub fn resolve(
             endpoints: file.metrics.endpoints.unwrap_or_default(),
             units: usize::from(file.metrics.units.unwrap_or(Metrics::DEFAULT_UNITS)),
             top: usize::from(file.metrics.top.unwrap_or(Metrics::DEFAULT_TOP)),
+            namespaces: usize::from(file.metrics.namespaces.unwrap_or(Metrics::DEFAULT_NAMESPACES)),
         },
         socket: match flags.socket.socket.clone().or(file.socket.path) {
             None => Socket { path: Some(PathBuf::from(DEFAULT_SOCKET)) },
@@ -153,10 +158,10 @@ mod tests {
         assert_eq!(found.web.telemetry_path.as_str(), "/metrics");
         assert_eq!(found.web.config_file, None);
         assert_eq!((found.log.filter.as_str(), found.log.format), ("info", LogFormat::Logfmt));
-        assert_eq!((found.kernel.ring_bytes.get(), found.kernel.netns), (2 << 20, NetnsScope::Host));
+        assert_eq!((found.kernel.ring_bytes, found.kernel.netns), (RingBytes::default_here(), NetnsScope::Host));
         assert_eq!(found.tracker.max_connections.get(), 200_000);
         assert_eq!(found.census.interval, Duration::from_secs(1));
-        assert_eq!(found.metrics, Metrics { endpoints: EndpointDetail::Full, units: 60, top: 30 });
+        assert_eq!(found.metrics, Metrics { endpoints: EndpointDetail::Full, units: 60, top: 30, namespaces: 20 });
     }
 
     #[test]

@@ -45,12 +45,15 @@ impl serde::de::Visitor<'_> for TextOrNumber {
     }
 }
 
-/// Size of the ring in bytes: a power of two and a multiple of the page size, as BPF_MAP_TYPE_RINGBUF demands.
+/// Size of the memory that records travel in, bytes, of all CPUs together: a power of two and a multiple of the page size, as
+/// BPF_MAP_TYPE_RINGBUF demands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingBytes(u32);
 
 impl RingBytes {
-    pub const DEFAULT: Self = Self(2 << 20);
+    /// For up to two CPUs: half of it is full after 15 ms of all the connections that they can make. More CPUs get more, up to
+    /// four times as much for all.
+    const DEFAULT: Self = Self(4 << 20);
     /// A ring is kernel memory that nothing else can use; beyond a gigabyte it is a slip of the hand.
     const LARGEST: u64 = 1 << 30;
 
@@ -63,6 +66,17 @@ impl RingBytes {
             return refuse(format!("{bytes} bytes is not between one page ({page}) and {}", Self::LARGEST));
         }
         u32::try_from(bytes).map(Self).or_else(|error| refuse(error.to_string()))
+    }
+
+    /// The size when none is asked for.
+    pub fn default_here() -> Self {
+        Self::default_for(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// Each CPU makes records at its own pace.
+    fn default_for(cpus: usize) -> Self {
+        let pairs = cpus.div_ceil(2).next_power_of_two().clamp(1, 4);
+        Self(Self::DEFAULT.0 * pairs as u32)
     }
 
     pub fn get(self) -> u32 {

@@ -17,6 +17,16 @@ fn a_ring_is_a_power_of_two_of_at_least_a_page() {
 }
 
 #[test]
+fn more_cpus_get_more_of_a_ring_up_to_a_bound() {
+    let check = |cpus, mib: u32| assert_eq!(RingBytes::default_for(cpus).get(), mib << 20, "{cpus} CPUs");
+    check(1, 4);
+    check(2, 4);
+    check(3, 8);
+    check(8, 16);
+    check(256, 16);
+}
+
+#[test]
 fn sizes_take_binary_units() {
     let check = |text: &str, bytes: Option<u32>| {
         assert_eq!(text.parse::<RingBytes>().ok().map(RingBytes::get), bytes, "{text}")

@@ -29,7 +29,8 @@ impl Contacts {
         match (outcome, event) {
             (Outcome::Opened { role: Role::Client, .. }, Event::Transition(transition)) => {
                 if let Detail::Open(open) = &transition.detail {
-                    self.opened.add((open.tuple.saddr, open.tuple.destination()), 1);
+                    let (source, destination) = (open.tuple.saddr, open.tuple.destination());
+                    self.opened.add(PortKey { netns: transition.netns, source, destination }, 1);
                 }
             }
             (Outcome::Failed(end), _) => self.failed.add((end.tuple.destination(), end.reason, end.cgroup), 1),

@@ -7,10 +7,10 @@ use super::flows::Cgroup;
 use super::{Core, Moment};
 use crate::aggregate::{OTHER, Unit};
 use crate::diagnose::{
-    CloseWait, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, Maker, SourceUse,
-    Sysctls, TimeWait, Trend, TupleUse,
+    CloseWait, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, Maker, NamespaceUse,
+    SourceUse, Sysctls, TimeWait, Trend, TupleUse,
 };
-use crate::event::CgroupId;
+use crate::event::{CgroupId, NetnsId};
 use crate::input::HostFigures;
 use crate::lifecycle::{Close, Role};
 
@@ -56,7 +56,7 @@ impl Core {
         Evidence {
             window_seconds: seconds,
             sysctls: sysctls(&self.host),
-            ports_available: self.range.as_ref().map(|range| range.available()),
+            ports_available: self.ranges.own.as_ref().map(|range| range.available()),
             tuples: self.tuples(window, name),
             sources: self.sources(name),
             time_wait: self.time_wait(name),
@@ -83,6 +83,7 @@ impl Core {
                 .map(|(entered, seconds)| entered as f64 / seconds),
             sysctl_files: None,
             namespaces: None,
+            by_namespace: self.by_namespace(window),
         }
     }
 
@@ -91,8 +92,8 @@ impl Core {
         let rows = entries.iter().take(ROWS).map(|(key, tally)| {
             let opened = window.grown(|moment| Some(moment.opened.get(key).copied().unwrap_or(0)));
             TupleUse {
-                source: address(key.0),
-                destination: key.1,
+                source: address(key.source),
+                destination: key.destination,
                 used: tally.used,
                 time_wait: tally.time_wait,
                 role: Role::Client,
@@ -100,6 +101,8 @@ impl Core {
                 opens_per_second: opened.zip(window.seconds()).map(|(opened, seconds)| opened as f64 / seconds),
                 // Of a pair that was not among the busiest before, the growth is not known.
                 trend: window.trend(|moment| moment.ports.as_ref()?.get(key).copied()),
+                namespace: self.namespace(key.netns),
+                ports_available: self.namespaces.as_ref().and_then(|_| Some(self.ranges.of(key.netns)?.available())),
             }
         });
         Some(rows.collect())
@@ -107,15 +110,15 @@ impl Core {
 
     fn sources(&self, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<SourceUse>> {
         let usage = self.view.ports.as_ref()?;
-        let busiest = |source| {
-            let towards = usage.tuples.entries.iter().filter(|((from, _), _)| *from == source);
+        let busiest = |netns, source| {
+            let towards = usage.tuples.entries.iter().filter(|(key, _)| key.netns == netns && key.source == source);
             towards.map(|(_, tally)| tally.used).max().unwrap_or(0)
         };
         let rows = usage.sources.iter().take(ROWS).map(|source| SourceUse {
             source: address(source.source),
             sockets: source.sockets,
             distinct_ports: source.distinct_ports,
-            busiest_destination: busiest(source.source),
+            busiest_destination: busiest(source.netns, source.source),
             unit: unit(source.unit.winner(), name),
         });
         Some(rows.collect())
@@ -192,14 +195,51 @@ impl Core {
         if self.walks_done == 0 {
             return None;
         }
-        let rows = self.view.listeners.iter().map(|(&(_, local), listen)| Listener {
+        let rows = self.view.listeners.iter().map(|(&(netns, local), listen)| Listener {
             local,
             unit: name(listen.cgroup),
             backlog: listen.backlog,
             limit: listen.limit,
             half_open: listen.half_open,
+            namespace: self.namespace(netns),
         });
         Some(rows.collect())
+    }
+}
+
+/// Where several namespaces are watched.
+impl Core {
+    fn namespace(&self, netns: NetnsId) -> Option<String> {
+        let namespaces = self.namespaces.as_ref()?;
+        Some(namespaces.name(netns).map_or_else(|| format!("net:[{}]", netns.0), str::to_owned))
+    }
+
+    /// Those in which something was refused first, then those with the most small sockets.
+    fn by_namespace(&self, window: &EvidenceWindow<'_>) -> Option<Vec<NamespaceUse>> {
+        let before = window.before.and_then(|moment| moment.namespaces.as_ref());
+        let rows = self.namespaces.as_ref()?.states().map(|state| {
+            let grown = |figure: fn(&HostFigures) -> Option<u64>| {
+                let now = figure(state.host)?;
+                // One that was not there before has counted all of it since.
+                let then = before?.get(&state.identity).map_or(Some(0), figure)?;
+                now.checked_sub(then)
+            };
+            NamespaceUse {
+                namespace: state.name.to_owned(),
+                own: state.own,
+                small: state.small.time_wait + state.small.fin_wait2,
+                tcp_max_tw_buckets: state.host.tcp_max_tw_buckets,
+                ports_available: state.ports_available,
+                time_wait_overflow: grown(|host| host.time_wait_overflows),
+                listen_overflows: grown(|host| host.listen_overflows),
+                listen_drops: grown(|host| host.listen_drops),
+            }
+        });
+        let mut rows: Vec<NamespaceUse> = rows.collect();
+        let refused = |row: &NamespaceUse| row.time_wait_overflow.unwrap_or(0) + row.listen_drops.unwrap_or(0);
+        rows.sort_by_key(|row| std::cmp::Reverse((refused(row), row.small)));
+        rows.truncate(ROWS);
+        Some(rows)
     }
 }
 
@@ -225,7 +265,7 @@ fn failures(window: &EvidenceWindow<'_>, name: &mut impl FnMut(CgroupId) -> Stri
         }
         let &(destination, reason, cgroup) = key;
         let towards = |moment: &Moment| {
-            let towards = moment.opened.iter().filter(|((_, to), _)| *to == destination);
+            let towards = moment.opened.iter().filter(|(key, _)| key.destination == destination);
             towards.map(|(_, opened)| *opened).sum::<u64>()
         };
         let opened = towards(window.now).checked_sub(towards(before));

@@ -59,6 +59,8 @@ pub struct Level {
     pub time_left: TimeLeft,
     /// `TWRecycled`.
     pub recycled: Option<u64>,
+    /// Records lost since the last one.
+    pub lost: u64,
 }
 
 struct Cut {
@@ -151,7 +153,7 @@ impl Flows {
         let entered = self.entered_total.saturating_sub(level.late).saturating_sub(last.entered);
         let known = last.level.standing + entered;
         let gone = known.saturating_sub(level.standing + self.surplus);
-        self.settle_surplus((level.standing + self.surplus).saturating_sub(known));
+        self.settle_surplus((level.standing + self.surplus).saturating_sub(known), level.lost);
 
         let grown = match (last.level.recycled, level.recycled) {
             (Some(before), Some(now)) => now.saturating_sub(before),
@@ -183,9 +185,10 @@ impl Flows {
         self.last = Some(Cut { level, entered });
     }
 
-    /// A record may come just after the census that met its socket. What is still too much a census later has entered unseen.
-    fn settle_surplus(&mut self, surplus: u64) {
-        let unseen = surplus.min(self.surplus);
+    /// A record may come just after the census that met its socket. What is still too much a census later has entered unseen; so has, at
+    /// once, as much as records are known to be lost: until the next census all of them may be gone.
+    fn settle_surplus(&mut self, surplus: u64, lost: u64) {
+        let unseen = surplus.min(self.surplus.saturating_add(lost));
         if unseen > 0 {
             self.enter((Role::Unknown, Unit::Unknown), unseen);
         }

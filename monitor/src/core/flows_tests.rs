@@ -123,6 +123,22 @@ fn a_surplus_is_an_entry_only_if_no_record_explains_it() {
 }
 
 #[test]
+fn what_records_are_known_to_be_lost_has_entered_at_once() {
+    let check = |name, lost, [entered, expired]: [u64; 2]| {
+        let mut flows = Flows::default();
+        flows.take(level(100, &[], 0));
+        end(&mut flows, 5);
+        // Eight are there, and all of them have expired when the next census comes.
+        flows.take(Level { lost, ..level(101, &[(59_000, 8)], 0) });
+        flows.take(level(161, &[], 0));
+        assert_eq!((flows.entered_total(), left(&flows)), (entered, derived([expired, 0, 0])), "{name}");
+    };
+    check("no loss is known of", 0, [5, 5]);
+    check("some are", 2, [7, 7]);
+    check("more than were needed", 9, [8, 8]);
+}
+
+#[test]
 fn a_thousand_units_are_bounded() {
     let mut flows = Flows::default();
     (1..=10_000).for_each(|unit| flows.ended(client(unit), Substate::TimeWait));

@@ -6,6 +6,7 @@ mod evidence;
 mod figures;
 mod flows;
 mod moment;
+mod namespaces;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -13,18 +14,19 @@ mod time_wait;
 mod view;
 
 use crate::aggregate::{
-    Aggregates, CensusStatus, EphemeralRange, KernelCounters, Lost, Populations, ProbeStatus, Readings, SmallSockets,
-    Snapshot, Units,
+    Aggregates, CensusStatus, EphemeralRange, EphemeralRanges, KernelCounters, Lost, Populations, ProbeStatus,
+    Readings, SmallSockets, Snapshot, Units,
 };
 use crate::census;
 use crate::config::EndpointDetail;
 use crate::decode::decode;
 use crate::event::{CgroupId, Event, TcpState};
-use crate::input::{HostFigures, Input, Walk};
+use crate::input::{HostFigures, Input, NamespaceReading, Walk};
 use crate::lifecycle::{Connection, Options, Outcome, Role, Tracker};
 use by_cause::ByCause;
 use contacts::Contacts;
 use figures::{Pages, Sources};
+use namespaces::Namespaces;
 use tally::{Tally, seed};
 use time_wait::Ledger;
 use view::View;
@@ -62,6 +64,8 @@ pub struct CoreOptions {
     pub owners: usize,
     /// SYN-ACK retransmissions come as events.
     pub synack_probe: bool,
+    /// Where all network namespaces are watched: how many are shown before `other`.
+    pub namespaces: Option<usize>,
 }
 
 /// What only the edges know, for a snapshot.
@@ -73,6 +77,8 @@ pub struct Gauges {
     /// Unix seconds.
     pub started_unix_seconds: f64,
     pub census_interval_seconds: f64,
+    /// What taking in the last walk took, after the walk itself.
+    pub census_apply_seconds: f64,
 }
 
 /// Tracker, aggregates and populations, and what they were told of the world.
@@ -90,9 +96,12 @@ pub struct Core {
     /// Totals at the beginning of the walk under way, with the runs that had been missed by the walk before.
     walk_began: Option<KernelCounters>,
     missed_at_last_walk: u64,
+    lost_at_last_walk: u64,
     small: SmallSockets,
     requests: Vec<(CgroupId, u64)>,
-    range: Option<EphemeralRange>,
+    ranges: EphemeralRanges,
+    /// `Some` where all are watched.
+    namespaces: Option<Namespaces>,
     ledger: Ledger,
     by_cause: ByCause,
     contacts: Contacts,
@@ -106,7 +115,10 @@ impl Core {
         let tracker_options = Options { synack_probe: options.synack_probe };
         Self {
             tracker: Tracker::with_options(options.max_connections, tracker_options),
-            aggregates: Aggregates::default(),
+            aggregates: match options.namespaces {
+                None => Aggregates::default(),
+                Some(_) => Aggregates::default().by_netns(),
+            },
             populations: Populations::default(),
             units: Units::new(options.units),
             totals: KernelCounters::default(),
@@ -117,9 +129,11 @@ impl Core {
             walks_done: 0,
             walk_began: None,
             missed_at_last_walk: 0,
+            lost_at_last_walk: 0,
             small: SmallSockets::default(),
             requests: Vec::new(),
-            range: None,
+            ranges: EphemeralRanges::default(),
+            namespaces: options.namespaces.map(Namespaces::new),
             ledger: Ledger::new(options.owners),
             by_cause: ByCause::default(),
             contacts: Contacts::default(),
@@ -137,8 +151,12 @@ impl Core {
                 self.probe_missed = *probe_missed;
             }
             Input::Ends(ends) => self.by_cause.take(ends),
-            Input::Host(figures) => self.handle_host(*figures),
-            Input::Ports { range, reserved } => self.range = EphemeralRange::parse(range, reserved).ok(),
+            Input::Host(figures) => match &self.namespaces {
+                None => self.handle_host(*figures),
+                Some(namespaces) => self.host = namespaces.sum_up(*figures),
+            },
+            Input::Ports { range, reserved } => self.ranges.own = EphemeralRange::parse(range, reserved).ok(),
+            Input::Namespaces { readings, refused } => self.handle_namespaces(readings, *refused),
             // Names matter only at the edges.
             Input::Unit { .. } => {}
             Input::WalkBegins { at, counters } => {
@@ -166,16 +184,27 @@ impl Core {
                 Event::Transition(transition) => self.tracker.connection(transition.socket),
                 Event::SynackRetransmit(_) => None,
             };
+            if let (Event::Transition(transition), None) = (&event, known)
+                && let Some(birth) = transition.birth_before()
+            {
+                observer.event(&Event::Transition(birth), None);
+            }
             observer.event(&event, known);
         }
-        let Self { aggregates, tracker, ledger, contacts, view, range, .. } = self;
+        let Self { aggregates, tracker, ledger, contacts, view, ranges, .. } = self;
         tracker.handle_event(&event, &mut |outcome| {
             aggregates.apply(&outcome);
             contacts.apply(&event, &outcome);
             if let Outcome::Finished(end) = &outcome {
-                let role = match end.role {
-                    Role::Client | Role::Server => end.role,
-                    Role::Unknown => view.listening.role_of(end.netns, &end.tuple, range.as_ref()),
+                let role = match (end.lifetime_ns, end.role) {
+                    (Some(_), Role::Client | Role::Server) => end.role,
+                    // The opening was not seen: records were lost, and with them maybe a change of hands. The ports know better.
+                    (None, _) | (_, Role::Unknown) => {
+                        match view.listening.role_of(end.netns, &end.tuple, ranges.of(end.netns)) {
+                            by_ports @ (Role::Client | Role::Server) => by_ports,
+                            Role::Unknown => end.role,
+                        }
+                    }
                 };
                 ledger.finished(end, role);
             }
@@ -195,11 +224,22 @@ impl Core {
         self.host = figures;
     }
 
+    /// Counters of all namespaces: only now is known what they have grown by.
+    fn handle_namespaces(&mut self, readings: &[NamespaceReading], refused: u64) {
+        let Some(namespaces) = &mut self.namespaces else { return };
+        namespaces.take(readings, refused, self.aggregates.netns.as_ref());
+        self.ranges.others = namespaces.ranges();
+        let host = namespaces.sum_up(self.host);
+        self.handle_host(host);
+    }
+
     fn handle_walk(&mut self, walk: &Walk<'_>, observer: &mut impl Observer) {
         let (records, rest) = walk.sockets.as_chunks::<{ census::RECORD }>();
         // Decoded again for each pass: a list of hundreds of thousands of decoded sockets would cost more than that.
-        let found = || records.iter().filter_map(census::decode_record);
-        let tally = Tally::of(found());
+        let places = (0u32..).zip(records);
+        let tally = Tally::of(places.filter_map(|(place, record)| Some((place, census::decode_record(record)?))));
+        let found = records.iter().filter_map(census::decode_record);
+        let whole = || tally.whole.iter().filter_map(|&place| census::decode_record(records.get(place as usize)?));
         self.undecodable += records.len() as u64 - tally.sockets + u64::from(!rest.is_empty());
 
         let after = KernelCounters::sum([walk.counters]);
@@ -210,7 +250,7 @@ impl Core {
 
         let aggregates = &mut self.aggregates;
         let first = self.walks_done == 0;
-        self.tracker.reconcile(walk.began, found().filter_map(|found| seed(&found)), &mut |outcome| {
+        self.tracker.reconcile(walk.began, whole().filter_map(|found| seed(&found)), &mut |outcome| {
             // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
             if first || outcome != Outcome::TableFull {
                 aggregates.apply(&outcome);
@@ -218,8 +258,19 @@ impl Core {
             observer.outcome(&outcome);
         });
         self.totals = after;
-        self.handle_host(walk.host);
-        self.view = view::take(walk, found, &self.tracker, &mut self.ledger, self.range.as_ref());
+        match &mut self.namespaces {
+            None => self.handle_host(walk.host),
+            Some(namespaces) => {
+                namespaces.take_census(tally.small_by_netns);
+                self.host = namespaces.sum_up(walk.host);
+            }
+        }
+        // A socket that the full table let go of still has its end told.
+        let Lost { ring_full, probe_missed, undecodable, table_full: _ } = self.lost();
+        let lost = ring_full + probe_missed + undecodable;
+        let newly_lost = lost.saturating_sub(std::mem::replace(&mut self.lost_at_last_walk, lost));
+        let told = view::Told { recycled: self.host.tw_recycled, lost: newly_lost };
+        self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, &self.ranges, told);
         self.small = tally.small;
         self.requests = tally.requests;
         self.walks_done += 1;
@@ -230,6 +281,7 @@ impl Core {
             drift: audit.drift,
             resyncs: self.census.resyncs + u64::from(audit.resynced),
             interval_seconds: 0.0,
+            apply_seconds: 0.0,
         };
     }
 
@@ -258,7 +310,13 @@ impl Core {
         self.aggregates.cgroups.take_new().collect()
     }
 
-    /// Everything known now. `name_unit` gives the value of the label `unit` for a cgroup.
+    /// Whether [`Self::take_new_cgroups`] has any.
+    pub fn has_new_cgroups(&self) -> bool {
+        self.aggregates.cgroups.has_new()
+    }
+
+    /// Everything known now. `name_unit` gives the value of the label `unit` for a cgroup; counters keep, for good, the name that they
+    /// get when they first come.
     pub fn snapshot(&mut self, gauges: Gauges, mut name_unit: impl FnMut(CgroupId) -> String) -> Snapshot {
         let readings = Readings {
             counters: self.totals,
@@ -268,7 +326,11 @@ impl Core {
             ring_size_bytes: gauges.ring_size_bytes,
             tracked_connections: self.tracker.tracked() as u64,
             tracked_connections_limit: self.tracker.limit() as u64,
-            census: CensusStatus { interval_seconds: gauges.census_interval_seconds, ..self.census },
+            census: CensusStatus {
+                interval_seconds: gauges.census_interval_seconds,
+                apply_seconds: gauges.census_apply_seconds,
+                ..self.census
+            },
             probes: gauges.probes,
             started_unix_seconds: gauges.started_unix_seconds,
             small: self.small_now(),
@@ -278,17 +340,25 @@ impl Core {
         let sources = Sources {
             ledger: &mut self.ledger,
             view: &self.view,
-            range: self.range.as_ref(),
+            range: self.ranges.own.as_ref(),
             host: &self.host,
             by_cause: &self.by_cause,
             time_wait: snapshot.sockets[TcpState::TimeWait.index()],
         };
         snapshot.figures = self.pages.figures(sources, &mut name_unit);
+        let fullest = self.view.ports.as_ref().map(|usage| &usage.fullest);
+        let by_netns = self.aggregates.netns.as_ref();
+        let namespaces = self.namespaces.as_ref();
+        snapshot.figures.namespaces =
+            namespaces.map(|namespaces| namespaces.figures(&snapshot.sockets, by_netns, fullest));
         snapshot
     }
 
     /// Small sockets by the last census and the last total of the kernel.
     fn small_now(&self) -> SmallSockets {
-        self.host.time_wait.map_or(self.small, |tw| self.small.with_sockstat(tw))
+        match &self.namespaces {
+            None => self.host.time_wait.map_or(self.small, |tw| self.small.with_sockstat(tw)),
+            Some(namespaces) => namespaces.small(),
+        }
     }
 }

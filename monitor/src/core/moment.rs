@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Core;
 use super::contacts::FailureKey;
+use super::namespaces::Identity;
 use crate::aggregate::{Histogram, PerRole, PortKey};
 use crate::event::{CgroupId, KernelTime, TcpState};
 use crate::input::HostFigures;
@@ -26,6 +27,8 @@ pub struct Moment {
     /// Measured handshakes, and those longer than each of [`STEPS_NS`].
     pub(super) handshakes: PerRole<(u64, [u64; 3])>,
     pub(super) host: HostFigures,
+    /// Figures of each namespace, where all are watched.
+    pub(super) namespaces: Option<BTreeMap<Identity, HostFigures>>,
     pub(super) failed: BTreeMap<FailureKey, u64>,
     pub(super) opened: BTreeMap<PortKey, u64>,
     /// Ports in use, as of the census before; `None` before the first.
@@ -50,6 +53,10 @@ impl Core {
             entered: self.ledger.flows.entered_total(),
             handshakes: Role::ALL.map(|role| tail(&self.aggregates.handshake[role.index()])),
             host: self.host,
+            namespaces: self
+                .namespaces
+                .as_ref()
+                .map(|namespaces| namespaces.states().map(|state| (state.identity, *state.host)).collect()),
             failed: self.contacts.failed.iter().map(|(&key, &count)| (key, count)).collect(),
             opened: self.contacts.opened.iter().map(|(&key, &count)| (key, count)).collect(),
             ports: tuples.map(|rows| rows.iter().take(TUPLES).map(|(key, tally)| (*key, tally.used)).collect()),

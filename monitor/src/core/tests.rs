@@ -18,6 +18,7 @@ fn core() -> Core {
         endpoints: EndpointDetail::Full,
         owners: OWNERS_DEFAULT,
         synack_probe: true,
+        namespaces: None,
     })
 }
 

@@ -3,9 +3,10 @@
 use std::num::NonZeroU64;
 
 use super::flows::{Cgroup, Flows, Level, TimeLeft};
+use super::view::Told;
 use crate::aggregate::{
-    EphemeralRange, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, REMAINING_MS, SmallSocket, Substate, TopK,
-    Unit, endpoint_of, share,
+    EphemeralRanges, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, PerRole, REMAINING_MS, SmallSocket,
+    Substate, TopK, Unit, endpoint_of, share,
 };
 use crate::event::{KernelTime, NetnsId, Tuple};
 use crate::input::Walk;
@@ -39,6 +40,8 @@ pub struct Ledger {
     remaining: [u64; REMAINING_MS.len()],
     /// Since then, in either substate: almost all that start in FIN_WAIT2 turn within a round trip.
     added: TopK<Key, u64>,
+    /// All of these, with those that found no place in `added`.
+    added_by_role: PerRole<u64>,
     /// `Some` while a walk goes on.
     under_way: Option<Vec<Noted>>,
     swept_at: KernelTime,
@@ -70,6 +73,7 @@ impl Ledger {
             folded: 0,
             remaining: [0; REMAINING_MS.len()],
             added: TopK::new(MAKERS_CAPACITY),
+            added_by_role: [0; Role::COUNT],
             under_way: None,
             swept_at: KernelTime(0),
         }
@@ -93,10 +97,15 @@ impl Ledger {
         }
         self.flows.ended(by, waiting);
         let key = (role, endpoint_of(role, &end.tuple), by.unit.map_or(Unit::Unknown, Unit::Known));
-        self.added.add(key, 1);
+        self.add(key);
         if let Some(noted) = self.under_way.as_mut().filter(|noted| noted.len() < UNDER_WAY_LIMIT) {
             noted.push(Noted { netns: end.netns, tuple: end.tuple, key, at: end.at });
         }
+    }
+
+    fn add(&mut self, key: Key) {
+        self.added_by_role[key.0.index()] += 1;
+        self.added.add(key, 1);
     }
 
     pub fn begin_walk(&mut self) {
@@ -112,20 +121,21 @@ impl Ledger {
         &'a mut self,
         began: KernelTime,
         listening: &'a Listening,
-        range: Option<&'a EphemeralRange>,
+        ranges: &'a EphemeralRanges,
     ) -> Counting<'a> {
-        let makers = Makers::new(&mut self.owners, listening, range, MAKERS_CAPACITY);
+        let makers = Makers::new(&mut self.owners, listening, ranges, MAKERS_CAPACITY);
         Counting { makers, flows: &mut self.flows, began, standing: 0, time_left: TimeLeft::default() }
     }
 
-    /// Takes over what was counted in `walk`.
-    pub fn finish(&mut self, counted: Counted, walk: &Walk<'_>) {
+    /// Takes over what was counted in `walk`, with what else was `told` of the time since the last one.
+    pub fn finish(&mut self, counted: Counted, walk: &Walk<'_>, told: Told) {
         let began = walk.began;
         self.added = TopK::new(MAKERS_CAPACITY);
+        self.added_by_role = [0; Role::COUNT];
         for noted in self.under_way.take().unwrap_or_default() {
             // What ended after the walk had passed its place is there all the same.
             if noted.at >= began && !self.owners.is_found(noted.netns, &noted.tuple) {
-                self.added.add(noted.key, 1);
+                self.add(noted.key);
             }
         }
         let Self { owners, flows, .. } = self;
@@ -139,7 +149,8 @@ impl Ledger {
             standing: counted.standing,
             late,
             time_left: counted.time_left,
-            recycled: walk.host.tw_recycled,
+            recycled: told.recycled,
+            lost: told.lost,
         });
         self.rows = counted.by_maker.time_wait.rows;
         self.folded = counted.by_maker.time_wait.folded;
@@ -151,9 +162,9 @@ impl Ledger {
         self.remaining
     }
 
-    /// Makers of the last census that are in the remainder.
+    /// Makers of the last census, and of what came since, that are in the remainder.
     pub fn folded(&self) -> u64 {
-        self.folded
+        self.folded + self.added.folded()
     }
 
     /// All makers now; they sum to `total`. What has gone since the census is taken from the makers it met, in proportion; what came
@@ -164,6 +175,9 @@ impl Ledger {
         let added =
             added.into_iter().map(|(&(role, endpoint, unit), sockets)| MakerRow { role, endpoint, unit, sockets });
         let mut newer: Vec<MakerRow<Cgroup>> = added.collect();
+        let mut rest = self.added_by_role;
+        newer.iter().for_each(|row| rest[row.role.index()] -= row.sockets);
+        newer.extend(Role::ALL.map(|role| MakerRow::rest(role, rest[role.index()])));
         let mut older = self.rows.clone();
         let sum = |rows: &[MakerRow<Cgroup>]| rows.iter().map(|row| row.sockets).sum::<u64>();
         let known = sum(&older) + sum(&newer);
@@ -177,7 +191,7 @@ impl Ledger {
         }
         older.append(&mut newer);
         let unseen = total.saturating_sub(known);
-        older.push(MakerRow { role: Role::Unknown, endpoint: None, unit: Unit::Other, sockets: unseen });
+        older.push(MakerRow::rest(Role::Unknown, unseen));
         older
     }
 }
@@ -198,5 +212,36 @@ impl Counting<'_> {
 
     pub fn finish(self) -> Counted {
         Counted { by_maker: self.makers.finish(MAKERS_KEPT), standing: self.standing, time_left: self.time_left }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::samples::FINISHED;
+
+    #[test]
+    fn makers_beyond_the_bound_keep_their_role() {
+        const MAKERS: u16 = 10_000;
+        let mut ledger = Ledger::new(usize::from(MAKERS));
+        for dport in 1..=MAKERS {
+            let tuple = Tuple { dport, ..FINISHED.tuple };
+            ledger.finished(&Finished { tuple, ..FINISHED }, Role::Client);
+        }
+        let check = |total: u64, by_role: PerRole<u64>| {
+            let mut counted = [0; Role::COUNT];
+            ledger.makers(total).iter().for_each(|row| counted[row.role.index()] += row.sockets);
+            assert_eq!(counted, by_role, "{total}");
+        };
+        let clients = |sockets, unknown| {
+            let mut by_role = [0; Role::COUNT];
+            by_role[Role::Client.index()] = sockets;
+            by_role[Role::Unknown.index()] = unknown;
+            by_role
+        };
+        check(10_000, clients(10_000, 0));
+        check(10_007, clients(10_000, 7));
+        check(9_000, clients(9_000, 0));
+        check(0, clients(0, 0));
     }
 }

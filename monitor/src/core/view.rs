@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::flows::Cgroup;
 use super::time_wait::Ledger;
 use crate::aggregate::{
-    EphemeralRange, Inbound, Listening, OwnedBy, PeerKey, PeerTally, PortSocket, PortUsage, Ports, SmallSocket,
+    EphemeralRanges, Inbound, Listening, OwnedBy, PeerKey, PeerTally, PortSocket, PortUsage, Ports, SmallSocket,
     Substate, Top,
 };
 use crate::census::{Found, Kind};
@@ -55,21 +55,33 @@ pub struct View {
     pub listening: Listening,
 }
 
-/// Counts the small sockets into `ledger`, and all of them into a view. `found`: the walk's sockets, gone through twice. The tracker has been reconciled with the walk.
-pub fn take<I: Iterator<Item = Found>>(
+/// What else a census comes with.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// `TWRecycled` right after the walk.
+    pub recycled: Option<u64>,
+    /// Records lost since the walk before.
+    pub lost: u64,
+}
+
+/// Counts the small sockets into `ledger`, and all of them into a view. `whole`: the walk's full sockets; `found`: all of it.
+/// The tracker has been reconciled with the walk.
+pub fn take(
     walk: &Walk<'_>,
-    found: impl Fn() -> I,
+    whole: impl Iterator<Item = Found>,
+    found: impl Iterator<Item = Found>,
     tracker: &Tracker,
     ledger: &mut Ledger,
-    range: Option<&EphemeralRange>,
+    ranges: &EphemeralRanges,
+    told: Told,
 ) -> View {
     let mut view = View { wall_offset_seconds: walk.unix_seconds - walk.ended.0 as f64 / 1e9, ..View::default() };
-    let listeners = view.add_listeners(found());
+    let listeners = view.add_listeners(whole);
     let listening = std::mem::take(&mut view.listening);
-    let mut counting = ledger.count(walk.began, &listening, range);
-    let mut ports = range.map(|range| Ports::new(range.clone(), PAIRS_CAPACITY));
+    let mut counting = ledger.count(walk.began, &listening, ranges);
+    let mut ports = ranges.is_known().then(|| Ports::new(ranges, PAIRS_CAPACITY));
     let mut inbound = Inbound::new(PAIRS_CAPACITY);
-    for socket in found() {
+    for socket in found {
         let (by, time_wait) = match socket.kind {
             Kind::Full { state: TcpState::Listen | TcpState::Close, .. } => continue,
             Kind::Full { state, .. } => {
@@ -79,7 +91,9 @@ pub fn take<I: Iterator<Item = Found>>(
                 }
                 let role = match connection.map(|connection| connection.role) {
                     Some(role @ (Role::Client | Role::Server)) => role,
-                    Some(Role::Unknown) | None => listening.role_of(socket.netns, &socket.tuple, range),
+                    Some(Role::Unknown) | None => {
+                        listening.role_of(socket.netns, &socket.tuple, ranges.of(socket.netns))
+                    }
                 };
                 (OwnedBy { role, unit: Cgroup::new(socket.cgroup.0) }, false)
             }
@@ -102,13 +116,13 @@ pub fn take<I: Iterator<Item = Found>>(
             Role::Server => inbound.add(source, destination.addr, time_wait, unit),
             Role::Client | Role::Unknown => {
                 if let Some(ports) = &mut ports {
-                    ports.add(PortSocket { source, destination, time_wait, role: by.role, unit });
+                    ports.add(PortSocket { netns: socket.netns, source, destination, time_wait, role: by.role, unit });
                 }
             }
         }
     }
     let counted = counting.finish();
-    ledger.finish(counted, walk);
+    ledger.finish(counted, walk, told);
     view.listening = listening;
     view.ports = ports.map(|ports| ports.finish(PAIRS_KEPT));
     view.inbound = Some(inbound.finish(PAIRS_KEPT));

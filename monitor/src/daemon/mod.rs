@@ -46,6 +46,7 @@ fn session_options(settings: &Settings) -> anyhow::Result<SessionOptions> {
         units: settings.metrics.units,
         top: settings.metrics.top,
         endpoints: settings.metrics.endpoints,
+        namespaces: settings.metrics.namespaces,
         census_interval: settings.census.interval,
     })
 }
@@ -80,6 +81,10 @@ fn drop_privileges(settings: &Settings) -> anyhow::Result<privilege::Dropped> {
 /// Missing rights, or probes that cannot be attached.
 pub fn open_session(settings: &Settings, tap: Option<Tap>) -> anyhow::Result<(Session, Waker, privilege::Dropped)> {
     check_privileges(settings)?;
+    let held = privilege::read_held().context("cannot read the capabilities of this process")?;
+    if let Some(lost) = privilege::lost_without_ptrace(held, settings.kernel.netns == NetnsScope::All) {
+        tracing::warn!("{lost}");
+    }
     raise_limits();
     let waker = Waker::new().context("cannot create an event descriptor")?;
     let session = Session::open(&session_options(settings)?, waker.clone(), tap)?;

@@ -1,7 +1,7 @@
 //! The cap on TIME_WAIT sockets: TW-005.
 
 use super::Evidence;
-use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify};
+use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify};
 use super::formulas::{at_least, overflows_buckets, share};
 use super::text::{count, percent, thousands};
 
@@ -10,16 +10,50 @@ pub const HALF_SHARE: f64 = 0.5;
 /// From here on the next burst overflows.
 const NEAR_SHARE: f64 = 0.9;
 
-/// TW-005: the bucket table overflows (critical), is nearly full or will be at this rate (warning), or half full (info).
-pub fn overflow(e: &Evidence) -> Verdict {
-    let overflowed = e.counters.time_wait_overflow;
-    let max = e.sysctls.tcp_max_tw_buckets;
-    // The kernel counts both kinds of small sockets against the limit.
-    let small = e.time_wait.as_ref().map(|time_wait| time_wait.total + e.small_fin_wait2.unwrap_or(0));
-    let severity = match (overflowed, small, max) {
+/// The table of one network namespace.
+#[derive(Clone, Copy)]
+struct Table<'a> {
+    /// `None` where one is watched.
+    namespace: Option<&'a str>,
+    overflowed: Option<u64>,
+    /// The kernel counts both kinds of small sockets against the limit.
+    small: Option<u64>,
+    max: Option<u64>,
+    /// Of the limit, where it is known.
+    default: Option<u64>,
+    entered_per_second: Option<f64>,
+}
+
+/// Each namespace has a table and a limit of its own.
+fn tables(e: &Evidence) -> Vec<Table<'_>> {
+    let Some(namespaces) = &e.by_namespace else {
+        return vec![Table {
+            namespace: None,
+            overflowed: e.counters.time_wait_overflow,
+            small: e.time_wait.as_ref().map(|time_wait| time_wait.total + e.small_fin_wait2.unwrap_or(0)),
+            max: e.sysctls.tcp_max_tw_buckets,
+            default: e.sysctls.tcp_max_tw_buckets_default,
+            entered_per_second: e.time_wait_entered_per_second,
+        }];
+    };
+    let table = namespaces.iter().map(|each| Table {
+        namespace: Some(&each.namespace),
+        overflowed: each.time_wait_overflow,
+        small: Some(each.small),
+        max: each.tcp_max_tw_buckets,
+        // Namespaces share the hash table that the default is made of.
+        default: e.sysctls.tcp_max_tw_buckets_default,
+        entered_per_second: None,
+    });
+    table.collect()
+}
+
+/// `None`: nothing to say.
+fn severity(table: &Table<'_>) -> Result<Option<Severity>, Missing> {
+    Ok(Some(match (table.overflowed, table.small, table.max) {
         (Some(1..), _, _) => Severity::Critical,
         (_, Some(small), Some(max)) if small >= at_least(NEAR_SHARE, max) => Severity::Warning,
-        (_, Some(small), Some(max)) if small >= at_least(HALF_SHARE, max) => match e.time_wait_entered_per_second {
+        (_, Some(small), Some(max)) if small >= at_least(HALF_SHARE, max) => match table.entered_per_second {
             Some(rate) if overflows_buckets(rate, max) => Severity::Warning,
             Some(_) | None => Severity::Info,
         },
@@ -27,8 +61,26 @@ pub fn overflow(e: &Evidence) -> Verdict {
         (None, _, _) => return None.or_missing("TCPTimeWaitOverflow was not watched"),
         (Some(0), None, _) => return None.or_missing("TIME_WAIT sockets were not counted"),
         (Some(0), Some(_), None) => return None.or_missing("tcp_max_tw_buckets could not be read"),
+    }))
+}
+
+/// TW-005: a bucket table overflows (critical), is nearly full or will be at this rate (warning), or half full (info).
+pub fn overflow(e: &Evidence) -> Verdict {
+    let mut worst: Option<(Severity, Table<'_>)> = None;
+    let mut missing = None;
+    for table in tables(e) {
+        match severity(&table) {
+            Ok(Some(severity)) if worst.is_none_or(|(worst, _)| severity > worst) => worst = Some((severity, table)),
+            Ok(Some(_) | None) => {}
+            Err(why) => missing = Some(why),
+        }
+    }
+    let (severity, Table { namespace, overflowed, small, max, default, entered_per_second }) = match (worst, missing) {
+        (Some(worst), _) => worst,
+        (None, Some(why)) => return Err(why),
+        (None, None) => return Ok(None),
     };
-    let lowered = match (max, e.sysctls.tcp_max_tw_buckets_default) {
+    let lowered = match (max, default) {
         (Some(max), Some(default)) => max < default,
         (None, _) | (_, None) => false,
     };
@@ -39,8 +91,8 @@ pub fn overflow(e: &Evidence) -> Verdict {
     add("TIME_WAIT sockets destroyed at once", overflowed, "sockets", "TCPTimeWaitOverflow over the window");
     add("TIME_WAIT and small FIN_WAIT2 sockets", small, "sockets", "census of the kernel's socket tables");
     add("tcp_max_tw_buckets", max, "sockets", "sysctl");
-    add("its default on this host", e.sysctls.tcp_max_tw_buckets_default, "sockets", "tcp_ehash_entries / 2");
-    measured.extend(e.time_wait_entered_per_second.map(|rate| Measured {
+    add("its default on this host", default, "sockets", "tcp_ehash_entries / 2");
+    measured.extend(entered_per_second.map(|rate| Measured {
         name: "entries into TIME_WAIT",
         value: rate.into(),
         unit: "1/s",
@@ -59,11 +111,14 @@ pub fn overflow(e: &Evidence) -> Verdict {
             }
             (Severity::Warning | Severity::Info, _, _) => "the TIME_WAIT table is filling up".into(),
         },
-        whose: vec![if lowered {
-            "this network namespace; its limit is below the kernel's default, somebody lowered it".into()
-        } else {
-            "this network namespace, all units together".into()
-        }],
+        whose: {
+            let whose = namespace.map_or("this network namespace".into(), |name| format!("network namespace {name}"));
+            vec![if lowered {
+                format!("{whose}; its limit is below the kernel's default, somebody lowered it")
+            } else {
+                format!("{whose}, all units together")
+            }]
+        },
         why: "Above tcp_max_tw_buckets the kernel drops the wait without a word: a late packet can then hit a new connection \
               on the same ports. Only TCPTimeWaitOverflow tells."
             .into(),
@@ -79,7 +134,10 @@ pub fn overflow(e: &Evidence) -> Verdict {
             ),
         },
         fixes: vec![
-            format!("raise it: sysctl -w net.ipv4.tcp_max_tw_buckets={target} (256 bytes a socket)"),
+            format!(
+                "raise it{}: sysctl -w net.ipv4.tcp_max_tw_buckets={target} (256 bytes a socket)",
+                namespace.map_or(String::new(), |name| format!(" in {name}"))
+            ),
             "then reduce the churn: keep-alive, connection pools".into(),
         ],
         not_helpful: vec![
@@ -99,6 +157,7 @@ pub fn overflow(e: &Evidence) -> Verdict {
 mod tests {
     use super::super::fixture::{Expect, check_rule};
     use super::*;
+    use crate::diagnose::NamespaceUse;
     use Expect::{Fires, Silent, Unchecked};
 
     #[test]
@@ -127,6 +186,21 @@ mod tests {
         check("one overflow", 10, 0, Some(1), None, Fires(Severity::Critical));
         check("full, overflows not watched", 1000, 0, None, None, Fires(Severity::Warning));
         check("overflows not watched", 10, 0, None, None, Unchecked);
+        let namespaces = |name, overflowed, small, expected| {
+            let one = |namespace: &str, small, time_wait_overflow| NamespaceUse {
+                namespace: namespace.into(),
+                small,
+                tcp_max_tw_buckets: Some(1000),
+                time_wait_overflow,
+                ..NamespaceUse::default()
+            };
+            let both = vec![one("host", 10, Some(0)), one("blue", small, overflowed)];
+            check_rule(overflow, name, |e| e.by_namespace = Some(both), expected);
+        };
+        namespaces("all in order", Some(0), 499, Silent);
+        namespaces("one half full", Some(0), 500, Fires(Severity::Info));
+        namespaces("one overflowed", Some(1), 0, Fires(Severity::Critical));
+        namespaces("one not watched", None, 0, Unchecked);
         check_rule(overflow, "limit not read", |e| e.sysctls.tcp_max_tw_buckets = None, Unchecked);
         check_rule(overflow, "sockets not counted", |e| e.time_wait = None, Unchecked);
         check_rule(

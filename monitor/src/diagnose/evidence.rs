@@ -48,6 +48,8 @@ pub struct Evidence {
     pub time_wait_entered_per_second: Option<f64>,
     pub sysctl_files: Option<SysctlFiles>,
     pub namespaces: Option<Namespaces>,
+    /// The watched namespaces, those with trouble first; `None` where one is watched. Source: a look into each.
+    pub by_namespace: Option<Vec<NamespaceUse>>,
 }
 
 /// Values under /proc/sys/net; `None` when this kernel has no such file or it could not be read.
@@ -131,6 +133,12 @@ pub struct TupleUse {
     pub opens_per_second: Option<f64>,
     /// Of `used`.
     pub trend: Option<Trend>,
+    /// Its network namespace; `None` where one is watched.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// P of that namespace, ports; `None`: [`Evidence::ports_available`].
+    #[serde(default)]
+    pub ports_available: Option<u64>,
 }
 
 /// Ports of the ephemeral range in use by one source address.
@@ -201,6 +209,9 @@ pub struct Listener {
     pub limit: u64,
     /// Requests that wait for the last ACK.
     pub half_open: u64,
+    /// Its network namespace; `None` where one is watched.
+    #[serde(default)]
+    pub namespace: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,4 +242,26 @@ pub struct Namespaces {
     pub all_watched: bool,
     /// TCP state changes outside the watched namespaces during the window.
     pub elsewhere_transitions: Option<u64>,
+}
+
+/// One network namespace of several that are watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NamespaceUse {
+    /// As in the label of the metrics.
+    pub namespace: String,
+    /// The daemon lives in it: [`Sysctls`] are its own.
+    pub own: bool,
+    /// TIME_WAIT and small FIN_WAIT2 sockets now.
+    pub small: u64,
+    /// Sockets.
+    pub tcp_max_tw_buckets: Option<u64>,
+    /// P, ports.
+    pub ports_available: Option<u64>,
+    /// `TCPTimeWaitOverflow`, over the window.
+    pub time_wait_overflow: Option<u64>,
+    /// Over the window.
+    pub listen_overflows: Option<u64>,
+    /// Over the window.
+    pub listen_drops: Option<u64>,
 }

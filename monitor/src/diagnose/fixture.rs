@@ -54,6 +54,8 @@ pub fn tuple(used: u64) -> TupleUse {
         unit: "api.service".into(),
         opens_per_second: Some(used as f64 / 60.0),
         trend: Some(Trend { delta: 0, seconds: 60.0 }),
+        namespace: None,
+        ports_available: None,
     }
 }
 
@@ -137,6 +139,7 @@ pub fn in_order() -> Evidence {
             backlog: 1,
             limit: 511,
             half_open: 2,
+            namespace: None,
         }]),
         counters: Counters {
             time_wait_overflow: Some(0),
@@ -155,6 +158,7 @@ pub fn in_order() -> Evidence {
             unreadable: vec![],
         }),
         namespaces: Some(Namespaces { count: 1, all_watched: false, elsewhere_transitions: Some(0) }),
+        by_namespace: None,
     }
 }
 
@@ -196,6 +200,7 @@ pub fn a_bad_night() -> Evidence {
         backlog: 129,
         limit: 128,
         half_open: 17,
+        namespace: None,
     }]);
     evidence.counters.listen_overflows = Some(88);
     evidence.counters.listen_drops = Some(91);

@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, share};
-use super::text::{count, percent, thousands, unit_name};
+use super::text::{count, in_namespace, percent, thousands, unit_name};
 use super::{Evidence, FailedConnects, HandshakeTail, Listener};
 use crate::aggregate::Histogram;
 use crate::lifecycle::{ConnectFailure, Role};
@@ -189,9 +189,10 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
     add("overflows", overflows, "connections", "ListenOverflows over the window");
     add("drops", drops, "connections", "ListenDrops over the window");
     add("somaxconn", e.sysctls.somaxconn, "sockets", "sysctl");
-    let whose = worst(&over, |listener| {
+    let mut whose = worst(&over, |listener| {
         format!(
-            "{} on {}: {} of {}, {} half-open",
+            "{}{} on {}: {} of {}, {} half-open",
+            in_namespace(listener.namespace.as_deref()),
             unit_name(&listener.unit),
             listener.local,
             thousands(listener.backlog),
@@ -199,6 +200,12 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
             thousands(listener.half_open)
         )
     });
+    let overflowed: Vec<_> = (e.by_namespace.iter().flatten())
+        .filter_map(|each| Some((each.namespace.as_str(), each.listen_overflows.filter(|&count| count > 0)?)))
+        .collect();
+    whose.extend(worst(&overflowed, |(namespace, overflows)| {
+        format!("network namespace {namespace}: {}", count(*overflows, "overflow"))
+    }));
     Ok(Some(Finding {
         id: "HS-003",
         severity: Severity::Warning,

@@ -74,8 +74,14 @@ fn an_accept_queue_is_near_its_bound_at_80_percent() {
             accept_queue_full,
             name,
             |e| {
-                let listener =
-                    Listener { local: endpoint(80), unit: "web.service".into(), backlog, limit, half_open: 0 };
+                let listener = Listener {
+                    local: endpoint(80),
+                    unit: "web.service".into(),
+                    backlog,
+                    limit,
+                    half_open: 0,
+                    namespace: None,
+                };
                 e.listeners = Some(vec![listener]);
                 e.counters.listen_overflows = overflows;
             },

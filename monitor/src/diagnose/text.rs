@@ -107,6 +107,11 @@ pub fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// Where several network namespaces are watched, the beginning of a line about something in one of them.
+pub fn in_namespace(namespace: Option<&str>) -> String {
+    namespace.map_or(String::new(), |name| format!("[{name}] "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, seconds_to_exhaustion, share, steady_time_wait, tuples_needed};
-use super::text::{count, duration, percent, thousands, unit_name};
+use super::text::{count, duration, in_namespace, percent, thousands, unit_name};
 use super::{Evidence, TupleUse};
 use crate::event::Endpoint;
 use crate::lifecycle::ConnectFailure;
@@ -25,9 +25,13 @@ const OTHER_FIX_RANGE: &str = "widen net.ipv4.ip_local_port_range, after listing
 pub fn past_the_knee(e: &Evidence) -> Verdict {
     let ports = e.ports_available.or_missing(NO_POOL)?;
     let tuples = e.tuples.as_ref().or_missing(NO_CENSUS)?;
-    let (from, to) = (at_least(KNEE_SHARE, ports).max(1), at_least(EXHAUSTED_SHARE, ports).max(1));
-    let over = busiest_first(tuples, |tuple| (from..to).contains(&tuple.used));
+    let over = busiest_first(tuples, |tuple| {
+        let ports = pool(tuple, ports);
+        (at_least(KNEE_SHARE, ports).max(1)..at_least(EXHAUSTED_SHARE, ports).max(1)).contains(&tuple.used)
+    });
     let Some(first) = over.first() else { return Ok(None) };
+    let all = ports;
+    let ports = pool(first, all);
     Ok(Some(Finding {
         id: "TW-002",
         severity: Severity::Warning,
@@ -40,7 +44,7 @@ pub fn past_the_knee(e: &Evidence) -> Verdict {
                 Outlook::Settles(_) | Outlook::NotGrowing | Outlook::Unknown => String::new(),
             }
         ),
-        whose: worst(&over, |tuple| whose(tuple, ports)),
+        whose: worst(&over, |tuple| whose(tuple, pool(tuple, all))),
         why: format!(
             "The kernel tries all ports of one parity before the other. Past half of the range, {} ports, each connect() \
              scans thousands of taken ports: in practice half the range is the limit.",
@@ -48,7 +52,7 @@ pub fn past_the_knee(e: &Evidence) -> Verdict {
         ),
         measured: measured(first, ports),
         threshold: Threshold {
-            value: from.into(),
+            value: at_least(KNEE_SHARE, ports).max(1).into(),
             unit: "ports",
             formula: format!("{} of P; the knee is at P / 2, P = high - low + 1 - reserved", percent(KNEE_SHARE)),
         },
@@ -75,8 +79,8 @@ pub fn exhausted(e: &Evidence) -> Verdict {
         None if failed > 0 => 0,
         None => return None.or_missing(NO_POOL),
     };
-    let from = at_least(EXHAUSTED_SHARE, ports).max(1);
-    let over = if ports == 0 { vec![] } else { busiest_first(tuples, |tuple| tuple.used >= from) };
+    let last = |tuple: &TupleUse| at_least(EXHAUSTED_SHARE, pool(tuple, ports)).max(1);
+    let over = busiest_first(tuples, |tuple| pool(tuple, ports) > 0 && tuple.used >= last(tuple));
     let Some(destination) = no_port.first().map(|f| f.destination).or(over.first().map(|tuple| tuple.destination))
     else {
         e.failures.as_ref().or_missing("failed connects were not watched; no destination is near its last port now")?;
@@ -89,7 +93,9 @@ pub fn exhausted(e: &Evidence) -> Verdict {
     let mut whose_lines = worst(&no_port, |failed| {
         format!("{} -> {}: {} failed", unit_name(&failed.unit), failed.destination, count(failed.count, "connect"))
     });
-    whose_lines.extend(worst(&over, |tuple| whose(tuple, ports)));
+    whose_lines.extend(worst(&over, |tuple| whose(tuple, pool(tuple, ports))));
+    let from = busiest.map_or_else(|| at_least(EXHAUSTED_SHARE, ports).max(1), last);
+    let ports = busiest.map_or(ports, |tuple| pool(tuple, ports));
     let mut numbers = vec![];
     if e.failures.is_some() {
         numbers.push(Measured {
@@ -141,9 +147,15 @@ fn busiest_first(tuples: &[TupleUse], keep: impl Fn(&TupleUse) -> bool) -> Vec<&
     kept
 }
 
+/// P where the tuple lives: each network namespace has its own range.
+fn pool(tuple: &TupleUse, ports: u64) -> u64 {
+    tuple.ports_available.unwrap_or(ports)
+}
+
 fn whose(tuple: &TupleUse, ports: u64) -> String {
     format!(
-        "{} ({}) {} -> {}: {} ({}), {} in TIME_WAIT",
+        "{}{} ({}) {} -> {}: {} ({}), {} in TIME_WAIT",
+        in_namespace(tuple.namespace.as_deref()),
         unit_name(&tuple.unit),
         tuple.role.label(),
         tuple.source,

@@ -24,6 +24,13 @@ fn connect_slows_down_from_40_percent_on() {
         },
         Fires(Severity::Warning),
     );
+    let elsewhere = |used| TupleUse { namespace: Some("blue".into()), ports_available: Some(100), ..tuple(used) };
+    let namespace = |name, used, expected| {
+        check_rule(past_the_knee, name, |e| e.tuples = Some(vec![tuple(300), elsewhere(used)]), expected);
+    };
+    namespace("the range of its namespace decides", 40, Fires(Severity::Warning));
+    namespace("just below 40 % there", 39, Silent);
+    namespace("90 % there", 90, Silent);
     check_rule(past_the_knee, "no census", |e| e.tuples = None, Unchecked);
     check_rule(past_the_knee, "no range", |e| e.ports_available = None, Unchecked);
 }
@@ -44,6 +51,12 @@ fn ports_are_exhausted_at_90_percent_or_when_a_connect_says_so() {
     let refused = FailedConnects { reason: ConnectFailure::Refused, ..no_port(9) };
     check("just below 90 %", 25_408, Some(vec![]), Silent);
     check("90 %", 25_409, Some(vec![]), Fires(Severity::Critical));
+    check_rule(
+        exhausted,
+        "90 % of the range of its namespace",
+        |e| e.tuples = Some(vec![tuple(300), TupleUse { ports_available: Some(100), ..tuple(90) }]),
+        Fires(Severity::Critical),
+    );
     check("90 % and failures not watched", 25_409, None, Fires(Severity::Critical));
     check("below 90 % and failures not watched", 100, None, Unchecked);
     check("one connect without port", 100, Some(vec![no_port(1)]), Fires(Severity::Critical));

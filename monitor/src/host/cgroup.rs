@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 use super::unit::unit_of_path;
 use crate::event::CgroupId;
 
-/// Least time between two walks: a host with 1,000 cgroups takes a few milliseconds for one.
-const WALK_GAP: Duration = Duration::from_secs(1);
+/// Walks for labels that may still change take at most one part in so many of the time of one CPU.
+const WALK_SHARE: u32 = 20;
+/// Bounds of the time between two such walks: a host with 1,000 cgroups takes a few milliseconds for one.
+const WALK_GAP: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 /// A name is kept this long after its directory was last seen: TIME_WAIT sockets and open ones outlive it.
 const RETENTION: Duration = Duration::from_secs(600);
 /// A number that a walk did not find is looked for again after this long.
@@ -34,6 +36,8 @@ pub struct CgroupNames {
     names: HashMap<CgroupId, Name>,
     absent: HashMap<CgroupId, Instant>,
     walked_at: Option<Instant>,
+    /// Not before so long after the last walk.
+    gap: Duration,
     root: Arc<str>,
     unknown: Arc<str>,
 }
@@ -52,12 +56,13 @@ impl CgroupNames {
             names: HashMap::new(),
             absent: HashMap::new(),
             walked_at: None,
+            gap: Duration::ZERO,
             root: "root".into(),
             unknown: "unknown".into(),
         }
     }
 
-    /// Value of the label `unit`. Walks the mount for a number it does not know, at most once a second; so
+    /// Value of the label `unit`. Walks the mount for a number it does not know, unless the last walk was a moment ago; so
     /// `unknown` may become a name at a later call.
     pub fn unit(&mut self, id: CgroupId, now: Instant) -> Arc<str> {
         match id {
@@ -65,27 +70,37 @@ impl CgroupNames {
             ROOT => return self.root.clone(),
             CgroupId(_) => {}
         }
-        if let Some(name) = self.names.get(&id) {
-            return name.unit.clone();
+        if !self.names.contains_key(&id) && self.is_rested(now) {
+            self.look_for(&[id], now);
         }
-        let given_up = self.absent.get(&id).is_some_and(|&at| now.duration_since(at) < ABSENT_FOR);
-        let too_soon = self.walked_at.is_some_and(|at| now.duration_since(at) < WALK_GAP);
-        if given_up || too_soon {
-            return self.unknown.clone();
+        self.names.get(&id).map_or(&self.unknown, |name| &name.unit).clone()
+    }
+
+    /// Whether the last walk is long enough ago, as measured by what it took.
+    pub fn is_rested(&self, now: Instant) -> bool {
+        self.walked_at.is_none_or(|at| now.duration_since(at) >= self.gap)
+    }
+
+    /// Walks, however short a time ago the last walk was, if any of `ids` is new: for who gives names for good.
+    pub fn look_for(&mut self, ids: &[CgroupId], now: Instant) {
+        let is_strange = |id: &&CgroupId| {
+            let given_up = self.absent.get(id).is_some_and(|&at| now.duration_since(at) < ABSENT_FOR);
+            !given_up && !matches!(**id, CgroupId(0) | ROOT) && !self.names.contains_key(id)
+        };
+        let strange: Vec<CgroupId> = ids.iter().filter(is_strange).copied().collect();
+        if strange.is_empty() {
+            return;
         }
         self.walk(now);
-        match self.names.get(&id) {
-            Some(name) => {
+        for id in strange {
+            if self.names.contains_key(&id) {
                 self.absent.remove(&id);
-                name.unit.clone()
+                continue;
             }
-            None => {
-                if self.absent.len() >= MAX_ABSENT {
-                    self.absent.clear();
-                }
-                self.absent.insert(id, now);
-                self.unknown.clone()
+            if self.absent.len() >= MAX_ABSENT {
+                self.absent.clear();
             }
+            self.absent.insert(id, now);
         }
     }
 
@@ -102,6 +117,7 @@ impl CgroupNames {
     fn walk(&mut self, now: Instant) {
         self.walked_at = Some(now);
         let Some(mount) = self.mount.clone() else { return };
+        let started = Instant::now();
         let mut found = 0;
         if let Ok(metadata) = std::fs::metadata(&mount) {
             self.add(CgroupId(metadata.ino()), b"/", now);
@@ -126,6 +142,7 @@ impl CgroupNames {
             // More living and recently dead than allowed: the dead go.
             self.names.retain(|_, name| name.seen_at == now);
         }
+        self.gap = gap_after(started.elapsed());
     }
 
     fn add(&mut self, id: CgroupId, path: &[u8], now: Instant) {
@@ -134,6 +151,12 @@ impl CgroupNames {
             .and_modify(|name| name.seen_at = now)
             .or_insert_with(|| Name { unit: unit_of_path(path).into(), seen_at: now });
     }
+}
+
+/// How long to wait after a walk that took `took`.
+fn gap_after(took: Duration) -> Duration {
+    let [least, most] = WALK_GAP;
+    (took * WALK_SHARE).clamp(least, most)
 }
 
 /// Where cgroup v2 is mounted, by the text of `/proc/self/mountinfo`: `/sys/fs/cgroup`, on hybrid hosts

@@ -74,15 +74,47 @@ fn units_are_named_from_their_directories() {
 }
 
 #[test]
-fn an_unknown_number_walks_again_but_not_more_than_once_a_second() {
+fn an_unknown_number_walks_again_unless_the_last_walk_was_a_moment_ago() {
     let tree = Tree::at(&std::env::temp_dir(), "walks").unwrap();
     let first = tree.make("first.service");
     let mut names = CgroupNames::new(Some(tree.0.clone()));
     let start = Instant::now();
     assert_eq!(&*names.unit(first, start), "first.service");
     let second = tree.make("second.service");
-    assert_eq!(&*names.unit(second, start + Duration::from_millis(999)), "unknown");
-    assert_eq!(&*names.unit(second, start + Duration::from_secs(1)), "second.service");
+    let soon = start + names.gap - Duration::from_millis(1);
+    assert_eq!(&*names.unit(second, soon), "unknown");
+    assert_eq!(&*names.unit(second, start + names.gap), "second.service");
+}
+
+#[test]
+fn who_names_for_good_does_not_wait() {
+    let tree = Tree::at(&std::env::temp_dir(), "at-once").unwrap();
+    let mut names = CgroupNames::new(Some(tree.0.clone()));
+    let now = Instant::now();
+    for name in ["first.service", "second.service"] {
+        let id = tree.make(name);
+        names.look_for(&[CgroupId(0), CgroupId(1), id], now);
+        assert_eq!(&*names.unit(id, now), name);
+    }
+    let walked_at = |names: &CgroupNames| names.walked_at.expect("it has walked");
+    let known: Vec<CgroupId> = names.names.keys().copied().collect();
+    names.look_for(&known, after(now, 1));
+    assert_eq!(walked_at(&names), now, "nothing is new");
+    names.look_for(&[CgroupId(u64::MAX)], after(now, 2));
+    names.look_for(&[CgroupId(u64::MAX)], after(now, 3));
+    assert_eq!(walked_at(&names), after(now, 2), "what was not there is not looked for at once");
+}
+
+#[test]
+fn the_time_between_walks_follows_their_cost() {
+    let check = |took_us, gap_ms| {
+        assert_eq!(gap_after(Duration::from_micros(took_us)), Duration::from_millis(gap_ms), "{took_us} us");
+    };
+    check(0, 10);
+    check(500, 10);
+    check(4_000, 80);
+    check(50_000, 1_000);
+    check(10_000_000, 1_000);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod cgroup;
 mod kernel_release;
 mod netns;
+mod netns_names;
 mod snmp;
 mod sock_diag;
 mod sockstat;
@@ -13,8 +14,9 @@ mod unit;
 
 pub use cgroup::{CgroupNames, find_cgroup2_mount, read_mount};
 pub use kernel_release::{KernelRelease, read_release};
-pub use netns::{count_netns, enter_netns, host_namespaces, read_netns, read_own_netns};
-pub use snmp::{Snmp, read_snmp};
+pub use netns::{FoundNetns, count_netns, enter_netns, find_namespaces, read_netns, read_netns_cookie, read_own_netns};
+pub use netns_names::{NetnsBook, NetnsNames};
+pub use snmp::{Snmp, parse_tcp_ext, read_snmp};
 pub use sock_diag::probe_sock_diag;
 pub use sockstat::{Sockstat, read_sockstat};
 pub use sysctl::{PortRange, PortRanges, Sysctls, read_sysctl, read_sysctls};

@@ -47,6 +47,20 @@ pub fn read_snmp(process: &Path) -> std::io::Result<Snmp> {
     Ok(snmp)
 }
 
+/// Counters of the table `TcpExt` in the text of `/proc/net/netstat`, in the order of `names`; `None` where this kernel has none of that
+/// name. For those who look often: nothing else is kept.
+pub fn parse_tcp_ext<const N: usize>(text: &str, names: [&str; N]) -> [Option<u64>; N] {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (header, numbers) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let mut found = [None; N];
+    for (name, number) in header.split_ascii_whitespace().zip(numbers.split_ascii_whitespace()) {
+        if let Some(place) = names.iter().position(|wanted| *wanted == name) {
+            found[place] = number.parse().ok();
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +87,19 @@ mod tests {
         check("TcpExt", "TCPTimeWaitOverflow", None);
         check("IpExt", "A", None);
         check("Last", "X", None);
+    }
+
+    #[test]
+    fn a_few_counters_are_the_same_as_all() {
+        let text = std::fs::read_to_string("/proc/self/net/netstat").unwrap();
+        let names = ["ListenDrops", "NoSuchCounter", "TCPTimeWaitOverflow"];
+        let [drops, none, overflow] = parse_tcp_ext(&text, names);
+        assert!(drops.is_some() && overflow.is_some() && none.is_none());
+        assert_eq!(
+            parse_tcp_ext("TcpExt: A B\nTcpExt: 1 x\nIpExt: C\nIpExt: 3\n", ["B", "C", "A"]),
+            [None, None, Some(1)]
+        );
+        assert_eq!(parse_tcp_ext("", ["A"]), [None]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub fn unit_of_path(path: &[u8]) -> String {
 }
 
 /// The bytes as text; what does not print, changes the direction of text, or is no UTF-8 comes as `\xNN`.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     let escape = |bytes: &[u8], text: &mut String| {
         for byte in bytes {
@@ -46,7 +46,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// At most [`LONGEST`] bytes: the middle of a longer text gives way to an ellipsis.
-fn bounded(text: String) -> String {
+pub(super) fn bounded(text: String) -> String {
     if text.len() <= LONGEST {
         return text;
     }

@@ -4,17 +4,24 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use aya::maps::{MapError, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use aya_log::EbpfLogger;
-use synfin_ebpf::abi::{CpuCounters, CpuEnds, Ends, names};
+use synfin_ebpf::abi::{CpuEnds, Ends, names};
 
 use super::attach::{self, Attempt, POINTS, TW_ENDS, Way};
+use super::cpus::Cpus;
 use super::ends::EndsReader;
+use super::lanes::LaneReader;
 use super::log::ProbeLog;
-use super::{BtfError, CounterReader, NoProbes, OffsetError, RingReader, Types, btf, object, resolve_offsets, sys};
+use super::merge::Merge;
+use super::ring::RingReader;
+use super::transport::Transport;
+use super::trial::page_bytes;
+use super::{BtfError, CounterReader, NoProbes, OffsetError, Records, Types, btf, object, resolve_offsets, sys};
 use crate::aggregate::ProbeStatus;
 use crate::host::{KernelRelease, read_release};
 
@@ -71,6 +78,8 @@ pub struct Probes {
     /// `Some` while ends of TIME_WAIT are counted by cause.
     ends: Option<EndsReader>,
     log: Option<EbpfLogger<ProbeLog>>,
+    /// Programs refer to them by their descriptors until they are loaded.
+    arrays: Vec<MapData>,
 }
 
 /// Nested runs that the kernel's recursion guard skipped; 0 on kernels that do not say.
@@ -90,40 +99,41 @@ struct Attached {
 }
 
 /// Loads the object, made for this kernel, without attaching anything.
-pub(super) fn load_object(options: &LoadOptions) -> Result<(Ebpf, Btf), LoadError> {
+pub(super) fn load_object(options: &LoadOptions) -> Result<(Ebpf, Btf, Transport), LoadError> {
     let path = &options.btf;
     let data = std::fs::read(path).map_err(|source| LoadError::BtfUnreadable { path: path.clone(), source })?;
     let types = Types::parse(&data).map_err(|source| LoadError::BtfInvalid { path: path.clone(), source })?;
     let offsets = resolve_offsets(&types).map_err(|source| LoadError::Offsets { path: path.clone(), source })?;
     let btf = Btf::parse(&data, Endianness::default()).map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
 
-    let wake = WakeUps::for_ring(options.ring_bytes);
-    let (netns, hz) = (options.netns.unwrap_or(0), timer_hz());
-    let nests = u32::from(may_nest(running_release()));
+    let transport = Transport::of_this_host(options.ring_bytes, running_release(), page_bytes())
+        .map_err(|error| LoadError::Maps(format!("the CPUs cannot be counted: {error}")))?;
+    let (netns, hz, nests) = (options.netns.unwrap_or(0), timer_hz(), u32::from(transport.nests));
     let ebpf = EbpfLoader::new()
         .btf(Some(&btf))
         .override_global(names::OFFSETS, &offsets, true)
         .override_global(names::NETNS, &netns, true)
-        .override_global(names::WAKE_MASK, &wake.mask, true)
-        .override_global(names::WAKE_BYTES, &wake.bytes, true)
+        .override_global(names::WAKE_MASK, &transport.wake.mask, true)
+        .override_global(names::WAKE_BYTES, &transport.wake.bytes, true)
         .override_global(names::HZ, &hz, true)
         .override_global(names::NESTS, &nests, true)
-        .map_max_entries(names::EVENTS, options.ring_bytes)
+        .override_global(names::LANE_PAGES, &transport.lane_pages(), true)
+        .map_max_entries(names::CPUS, transport.cpus)
+        .map_max_entries(names::LANES, transport.pages())
+        .map_max_entries(names::RING, transport.ring_bytes)
         .load(object::probes()?)
         .map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
-    Ok((ebpf, btf))
+    Ok((ebpf, btf, transport))
 }
 
 /// Loads and attaches all that this kernel allows. The first result holds the probes, the second reads their records.
-pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader), LoadError> {
-    let (mut ebpf, btf) = load_object(options)?;
-    let ring: RingBuf<_> = take(&mut ebpf, names::EVENTS)?;
-    let ring = RingReader::new(ring, options.ring_bytes as usize)
-        .map_err(|error| LoadError::Map { name: names::EVENTS, reason: error.to_string() })?;
-    let counters: PerCpuArray<_, CpuCounters> = take(&mut ebpf, names::COUNTERS)?;
+pub fn load(options: &LoadOptions) -> Result<(Probes, Records, CounterReader), LoadError> {
+    let (mut ebpf, btf, transport) = load_object(options)?;
+    let (records, cpus, arrays) = readers(&mut ebpf, &transport)?;
     let ends: PerCpuArray<_, CpuEnds> = take(&mut ebpf, names::ENDS)?;
 
     let mut probes = Probes::new(ebpf);
+    probes.arrays = arrays;
     probes.log = ProbeLog::of(&mut probes.ebpf);
     probes.attach_census(&btf);
     for point in &POINTS {
@@ -139,7 +149,7 @@ pub fn load(options: &LoadOptions) -> Result<(Probes, RingReader, CounterReader)
     probes.ends = probes.is_attached(TW_ENDS).then(|| EndsReader::new(ends));
     drop(btf);
     return_memory();
-    Ok((probes, ring, CounterReader::new(counters)))
+    Ok((probes, records, CounterReader::new(cpus)))
 }
 
 /// The kernel's type information takes some 40 MB while it is searched, which the allocator would keep for ever.
@@ -151,7 +161,30 @@ fn return_memory() {
     };
 }
 
-fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError> {
+/// The maps of the records and of the totals, mapped; and what must live until the programs are loaded.
+fn readers(ebpf: &mut Ebpf, transport: &Transport) -> Result<(Records, Arc<Cpus>, Vec<MapData>), LoadError> {
+    let failed = |name: &'static str| move |error: io::Error| LoadError::Map { name, reason: error.to_string() };
+    let (totals, pages) = (take_array(ebpf, names::CPUS)?, take_array(ebpf, names::LANES)?);
+    let cpus = Arc::new(Cpus::map(totals.fd().as_fd(), transport.cpus as usize).map_err(failed(names::CPUS))?);
+    let ring: RingBuf<_> = take(ebpf, names::RING)?;
+    let records = match transport.lanes {
+        None => Records::of_ring(RingReader::new(ring, transport.ring_bytes as usize).map_err(failed(names::RING))?),
+        Some(lanes) => {
+            let merge = Merge::new(cpus.clone(), pages.fd().as_fd(), lanes.count as usize, lanes.bytes_of_one());
+            Records::of_lanes(LaneReader::new(merge.map_err(failed(names::LANES))?, ring))
+        }
+    };
+    Ok((records, cpus, vec![totals, pages]))
+}
+
+fn take_array(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
+    match ebpf.take_map(name) {
+        Some(Map::Array(map)) => Ok(map),
+        _ => Err(LoadError::Map { name, reason: "the object has no array of this name".into() }),
+    }
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError> {
     let map = ebpf.take_map(name).ok_or(LoadError::Map { name, reason: "the object has none of this name".into() })?;
     M::try_from(map).map_err(|error| LoadError::Map { name, reason: attach::one_line(&error) })
 }
@@ -166,7 +199,15 @@ fn reasons(attempts: &[Attempt]) -> String {
 
 impl Probes {
     pub(super) fn new(ebpf: Ebpf) -> Self {
-        Self { ebpf, attempts: Vec::new(), attached: Vec::new(), census_link: None, ends: None, log: None }
+        Self {
+            ebpf,
+            attempts: Vec::new(),
+            attached: Vec::new(),
+            census_link: None,
+            ends: None,
+            log: None,
+            arrays: Vec::new(),
+        }
     }
 
     pub(super) fn attach_census(&mut self, btf: &Btf) {
@@ -300,35 +341,8 @@ fn statistics_enabled() -> bool {
     std::fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|text| text.trim() == "1")
 }
 
-/// When the kernel side wakes the reader.
-#[derive(Debug, PartialEq, Eq)]
-struct WakeUps {
-    mask: u32,
-    bytes: u32,
-}
-
-impl WakeUps {
-    /// The reader is woken when an eighth of the ring is pending; so that this is seen in time, each CPU looks so often
-    /// that the records between two looks fill a sixteenth of the ring at most.
-    fn for_ring(ring_bytes: u32) -> Self {
-        let largest = synfin_ebpf::abi::record::LARGEST as u32 + 8;
-        let every = (ring_bytes / 16 / largest).clamp(1, 256);
-        Self { mask: (every + 1).next_power_of_two() / 2 - 1, bytes: ring_bytes / 8 }
-    }
-}
-
-/// From this release on the kernel does not run a program of a raw tracepoint inside itself on the same CPU. Stable series
-/// before have it in some releases, and are taken for such as have not.
-const GUARDED: KernelRelease = KernelRelease::new(6, 2, 0);
-
 fn running_release() -> Option<KernelRelease> {
     read_release().ok().and_then(|text| KernelRelease::parse(&text))
-}
-
-/// Whether a program may run inside itself, so that counters need atomic additions and the two programs of the state
-/// tracepoint must not stand in for each other, or events would count twice. An unknown kernel is taken for an old one.
-fn may_nest(release: Option<KernelRelease>) -> bool {
-    release.is_none_or(|release| release < GUARDED)
 }
 
 /// Timer ticks a second: the coarse clocks advance once a tick (include/linux/jiffies.h, TICK_NSEC).
@@ -342,24 +356,6 @@ fn timer_hz() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn small_rings_are_watched_closely() {
-        let check = |ring_bytes, mask, bytes| assert_eq!(WakeUps::for_ring(ring_bytes), WakeUps { mask, bytes });
-        check(4096, 1, 512);
-        check(1 << 16, 31, 1 << 13);
-        check(8 << 20, 255, 1 << 20);
-    }
-
-    #[test]
-    fn old_and_unknown_kernels_may_nest() {
-        let check = |release, nests| assert_eq!(may_nest(release), nests, "{release:?}");
-        check(None, true);
-        check(Some(KernelRelease::new(5, 10, 262)), true);
-        check(Some(KernelRelease::new(6, 1, 192)), true);
-        check(Some(KernelRelease::new(6, 2, 0)), false);
-        check(Some(KernelRelease::new(6, 18, 44)), false);
-    }
 
     #[test]
     fn a_tick_is_one_of_the_usual_lengths() {

@@ -3,13 +3,19 @@
 mod attach;
 mod btf;
 mod counters;
+mod cpus;
 mod ends;
+mod lanes;
 mod load;
 mod log;
+mod mapping;
+mod merge;
 mod object;
 pub mod preflight;
+mod reader;
 mod ring;
 mod sys;
+mod transport;
 mod trial;
 
 pub use attach::{Attempt, Way};
@@ -17,5 +23,5 @@ pub use btf::{BtfError, OffsetError, Types, resolve_offsets};
 pub use counters::{CounterReader, Missed};
 pub use load::{LoadError, LoadOptions, Probes, Skipped, create_census, load};
 pub use object::{NoProbes, probes};
-pub use ring::RingReader;
+pub use reader::Records;
 pub use trial::try_all;

@@ -45,12 +45,12 @@ fn try_way(options: &LoadOptions, way: Way) -> Vec<Attempt> {
 }
 
 fn open(options: &LoadOptions) -> Result<(Probes, Btf), LoadError> {
-    let (ebpf, btf) = load_object(options)?;
+    let (ebpf, btf, _) = load_object(options)?;
     Ok((Probes::new(ebpf), btf))
 }
 
 /// The smallest ring there is.
-fn page_bytes() -> u32 {
+pub(super) fn page_bytes() -> u32 {
     // SAFETY: asks for a constant of the running system.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u32::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two()).unwrap_or(1 << 16)

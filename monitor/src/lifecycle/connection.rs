@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use super::handshake::{Synacks, client_handshake, server_handshake};
 use super::{Close, ConnectFailure, Failed, Finished, HandshakeTime, Options, Outcome, Role, Unmeasured, Wait};
-use super::{close_reason, connect_failure, payload_bytes, wait_after};
+use super::{close_reason, connect_failure, is_reachable, payload_bytes, wait_after};
 use crate::event::{CgroupId, Detail, End, KernelTime, NetnsId, Open, Owner, TcpState, Transition, Tuple};
 
 /// A moment in 8 bytes; time 0 (the boot of the machine) stands for "not seen".
@@ -122,6 +122,29 @@ impl Connection {
     /// The same, met by walk number `walk`.
     pub(super) fn met_by(self, walk: u32) -> Self {
         Self { walk, ..self }
+    }
+
+    /// Whether `t` can be of this life: the states lead there, the owner is the same and so are the ends, as far as they are known. If
+    /// not, the address is another socket's by now, and an end and a birth were lost.
+    pub(super) fn may_be(&self, t: &Transition) -> bool {
+        let ends = match &t.detail {
+            Detail::Open(open) => Some(&open.tuple),
+            Detail::End(end) => Some(&end.tuple),
+            Detail::Step | Detail::Start { .. } => None,
+        };
+        is_reachable(self.state, t.from)
+            && (self.cgroup == t.cgroup || self.cgroup.0 == 0 || t.cgroup.0 == 0)
+            && self.netns == t.netns
+            && ends.is_none_or(|ends| self.may_have(ends))
+    }
+
+    /// The local address is left to the ports. A local port is believed from ESTABLISHED on: connect() chooses it after its event, which
+    /// may name that of a failed attempt before. The remote end of a listener's child is not known before either.
+    fn may_have(&self, ends: &Tuple) -> bool {
+        let known = &self.tuple;
+        let has_port = self.opened_at.time().is_some() || (self.seeded && self.state.is_synchronized());
+        (!has_port || known.sport == ends.sport)
+            && (known.dport == 0 || (known.dport == ends.dport && known.daddr == ends.daddr))
     }
 
     /// When it entered its state; `None` when that was not seen.

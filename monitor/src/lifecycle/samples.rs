@@ -14,7 +14,7 @@ pub const SOCKET: SocketId = SocketId(0xffff_8881_0000_4000);
 pub const OWNER: Owner = Owner { tgid: 7, comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0" };
 
 /// 192.0.2.1:`sport` → 198.51.100.2:443.
-pub fn tuple(sport: u16) -> Tuple {
+pub const fn tuple(sport: u16) -> Tuple {
     Tuple {
         family: Family::Inet,
         saddr: mapped(Ipv4Addr::new(192, 0, 2, 1)),
@@ -25,16 +25,11 @@ pub fn tuple(sport: u16) -> Tuple {
 }
 
 /// No sample, no retransmission.
-pub const OPEN: Open = Open {
-    tuple: Tuple { sport: 40_000, dport: 443, ..Tuple::UNKNOWN },
-    srtt_us: None,
-    total_retrans: 0,
-    fast_open: false,
-};
+pub const OPEN: Open = Open { tuple: tuple(40_000), srtt_us: None, total_retrans: 0, fast_open: false };
 
 /// Everything false or zero.
 pub const END: End = End {
-    tuple: Tuple { sport: 40_000, dport: 443, ..Tuple::UNKNOWN },
+    tuple: tuple(40_000),
     sk_err: 0,
     shutdown_rcv: false,
     shutdown_send: false,

@@ -4,7 +4,7 @@ use hashbrown::HashSet;
 
 use super::connection::{Connection, Listener};
 use super::handshake::Synacks;
-use super::{Bounded, Outcome, Role, TransitionKind, is_reachable, transition_kind};
+use super::{Bounded, Outcome, Role, TransitionKind, transition_kind};
 use crate::event::{Detail, Event, KernelTime, NetnsId, Owner, SocketId, TcpState, Transition};
 
 /// A host has at most a few thousand listeners; the bound only guards memory (about 8 MiB).
@@ -140,7 +140,7 @@ impl Tracker {
         let Some(connection) = self.connections.get_mut(&t.socket) else {
             return self.handle_step_of_stranger(t, emit);
         };
-        if !is_reachable(connection.state, t.from) {
+        if !connection.may_be(t) {
             // The address has changed hands: an end and a birth were lost.
             emit_end_missed(connection, emit);
             *connection = Connection::found(t.at, t.cgroup, t.netns, t.from).met_by(self.walks);
@@ -168,8 +168,8 @@ impl Tracker {
         }
     }
 
-    /// A change of a socket whose birth was lost, evicted or before the daemon's time.
-    #[cold]
+    /// A change of a socket whose birth was lost, evicted or before the daemon's time; or of a listener's child, whose birth
+    /// this is the first to tell of.
     fn handle_step_of_stranger(&mut self, t: &Transition, emit: &mut impl FnMut(Outcome)) {
         self.settle_listener(t.socket, emit);
         self.insert(t.socket, Connection::found(t.at, t.cgroup, t.netns, t.from), emit);
@@ -178,7 +178,7 @@ impl Tracker {
 
     fn handle_end(&mut self, t: &Transition, emit: &mut impl FnMut(Outcome)) {
         let mut connection = match self.connections.remove(&t.socket) {
-            Some(known) if is_reachable(known.state, t.from) => known,
+            Some(known) if known.may_be(t) => known,
             other => {
                 if let Some(known) = other {
                     emit_end_missed(&known, emit);

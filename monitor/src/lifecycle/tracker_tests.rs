@@ -6,7 +6,7 @@ use super::{Options, Outcome, Seed, Tracker};
 use crate::event::TcpState::{
     Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent,
 };
-use crate::event::{Detail, End, Event, KernelTime, Open, SocketId, SynackRetransmit, TcpState, Tuple};
+use crate::event::{CgroupId, Detail, End, Event, KernelTime, Open, SocketId, SynackRetransmit, TcpState, Tuple};
 
 const MS: u64 = 1_000_000;
 
@@ -282,6 +282,37 @@ fn lost_ends_are_settled_by_the_next_life() {
         &[step(10, Established, FinWait1), end(20, SynSent, End { sk_err: 111, ..END })],
         &["end missed fin_wait1 unknown", "attempt", "failed refused after -"],
     );
+}
+
+#[test]
+fn an_address_that_changed_hands_is_known_by_the_other_ends() {
+    let opened = ["attempt", "dwelt syn_sent 2ms", "opened client 2ms", "dwelt established 88ms"];
+    let says = |lost: &Tuple, cgroup, then: &[&str]| {
+        let closed = End { tuple: *lost, done: true, dead: true, all_acked: true, ..END };
+        let mut end = end(150, FinWait2, closed);
+        if let Event::Transition(t) = &mut end {
+            t.cgroup = cgroup;
+        }
+        // All of the end of the first and the beginning of the second is lost.
+        let events = [connect(10), open(12, SynSent, OPEN), step(100, Established, FinWait1), end];
+        check(&events, &[&opened[..], then].concat());
+    };
+    let same: &[&str] = &[
+        "healed fin_wait1 to fin_wait2",
+        "finished client local from fin_wait2 wait time_wait handshake 2ms lifetime 138ms half-closed 50ms bytes 0 0 owner 7",
+    ];
+    let other: &[&str] = &[
+        "end missed fin_wait1 client",
+        "finished unknown local from fin_wait2 wait time_wait handshake - lifetime - half-closed - bytes 0 0 owner 0",
+    ];
+    let tuple = OPEN.tuple;
+    says(&tuple, CGROUP, same);
+    says(&Tuple { sport: 40_001, ..tuple }, CGROUP, other);
+    says(&Tuple { dport: 444, ..tuple }, CGROUP, other);
+    says(&Tuple { daddr: tuple.saddr, ..tuple }, CGROUP, other);
+    says(&Tuple { saddr: tuple.daddr, ..tuple }, CGROUP, same);
+    says(&tuple, CgroupId(CGROUP.0 + 1), other);
+    says(&tuple, CgroupId(0), same);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::aggregate::{
-    CensusStatus, Figures, Histogram, ListenFigures, ListenerRow, Lost, PortFigures, PortRow, ProbeStatus, Snapshot,
-    TimeWaitFigures, TimeWaitRow,
+    CensusStatus, Counted, Figures, Histogram, ListenFigures, ListenerRow, Lost, NamespaceFigures, NamespaceRow,
+    PortFigures, PortRow, ProbeStatus, Snapshot, TimeWaitFigures, TimeWaitRow,
 };
 use crate::event::TcpState::{self, *};
 use crate::host::process::ProcessStatus;
@@ -104,6 +104,25 @@ fn full_figures(top: usize, mut next: impl FnMut() -> u64) -> Figures {
     figures
 }
 
+/// As many namespaces before the rest, one of them gone.
+fn namespaces(names: impl IntoIterator<Item = String>, mut next: impl FnMut() -> u64) -> NamespaceFigures {
+    let mut counted = || Counted { time_wait_overflows: next(), listen_overflows: next(), listen_drops: next() };
+    let rows = names.into_iter().enumerate().map(|(n, name)| {
+        let living = n > 0;
+        NamespaceRow {
+            name,
+            sockets: std::array::from_fn(|state| if living && state != NewSynRecv.index() { n as u64 } else { 0 }),
+            time_wait_limit: living.then_some(131_072),
+            ports_available: living.then_some(28_232),
+            ports_used: living.then_some(n as u64),
+            counted: counted(),
+        }
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.push(NamespaceRow { name: "other".into(), counted: counted(), ..NamespaceRow::default() });
+    NamespaceFigures { rows, watched: 3, refused: 1, folded: 2 }
+}
+
 /// A daemon in the middle of its life; every field differs from its neighbours.
 pub(crate) fn busy() -> Snapshot {
     let mut snapshot = fresh();
@@ -151,6 +170,7 @@ pub(crate) fn busy() -> Snapshot {
     snapshot.tracked_connections = next();
     snapshot.census.at_unix_seconds = Some(1_700_000_100.125);
     snapshot.census.duration_seconds = 0.024;
+    snapshot.census.apply_seconds = 0.018;
     snapshot.census.success = true;
     snapshot.census.drift[Established.index()] = -3;
     snapshot.census.resyncs = next();
@@ -171,6 +191,8 @@ pub(crate) fn busy() -> Snapshot {
     (figures.time_wait.folded, figures.ports.folded, figures.listen.folded) = (next(), next(), next());
     (figures.time_wait.overflows, figures.listen.overflows) = (Some(next()), Some(next()));
     (figures.listen.drops, figures.owners_refused) = (Some(next()), next());
+    let names = ["a\"b\\c\nd", "docker-0a1b.scope", "host", "net:[4026532001]"];
+    figures.namespaces = Some(namespaces(names.map(String::from), &mut next));
     snapshot.figures = figures;
     snapshot
 }
@@ -246,10 +268,11 @@ fn nothing_disappears_when_it_falls_to_zero_again() {
 }
 
 #[test]
-fn sixty_units_and_thirty_rows_stay_below_two_thousand_series() {
+fn sixty_units_thirty_rows_and_twenty_namespaces_stay_below_two_thousand_series() {
     let mut snapshot = busy();
     snapshot.unit_sockets = (0..60).map(|n| (format!("unit-{n}.service"), [1; TcpState::COUNT])).collect();
     snapshot.figures = full_figures(30, || 1);
+    snapshot.figures.namespaces = Some(namespaces((0..20).map(|n| format!("blue-{n}")), || 1));
     // As many buckets as a generous histogram has.
     static BOUNDS: [u64; 20] = [1_000_000; 20];
     for histogram in

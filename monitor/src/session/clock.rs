@@ -1,10 +1,10 @@
-//! The only clocks of a session: kernel monotonic time, and the wall time that goes with it.
+//! The only clocks of a session: kernel monotonic time, the wall time that goes with it, and what a thread costs.
 
 use crate::event::KernelTime;
 
 fn read(clock: libc::clockid_t) -> i128 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes into our own variable; both clocks used here exist on every Linux.
+    // SAFETY: writes into our own variable; the clocks used here exist on every Linux.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
 }
@@ -27,4 +27,9 @@ pub fn wall_offset_ns() -> i64 {
 /// Wall time, seconds since 1970.
 pub fn unix_now() -> f64 {
     read(libc::CLOCK_REALTIME) as f64 / 1e9
+}
+
+/// CPU time that the calling thread has taken so far.
+pub fn thread_cpu() -> std::time::Duration {
+    std::time::Duration::from_nanos(u64::try_from(read(libc::CLOCK_THREAD_CPUTIME_ID)).unwrap_or(0))
 }

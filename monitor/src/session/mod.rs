@@ -1,9 +1,11 @@
 //! A live watch: the probes and the core that follows them, driven by one thread. Knows no network server and no runtime.
 
+mod background;
 pub mod clock;
 mod evidence;
 pub mod foreground;
 mod schedule;
+mod survey;
 mod waker;
 mod walk;
 
@@ -13,20 +15,20 @@ use std::time::{Duration, Instant};
 use crate::aggregate::Snapshot;
 use crate::config::EndpointDetail;
 use crate::core::{Core, CoreOptions, Gauges, OWNERS_DEFAULT, Observer};
-use crate::host::CgroupNames;
+use crate::host::{CgroupNames, NetnsBook};
 use crate::input::{HostFigures, Input, Walk};
-use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, RingReader, Skipped};
+use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, Records, Skipped};
 
+use background::Background;
 pub use schedule::Schedule;
+use survey::{Depth, Survey, survey};
 pub use waker::Waker;
-use walk::{Reach, WalkUnderWay, Walked, read_host_figures, read_ports, read_time_wait_overflows};
+use walk::{Reach, Walked, own_figures, read_host_figures, read_ports, read_time_wait_overflows, read_walk};
 
 /// The ring is looked at so often even when the kernel side does not wake the reader.
 const POLL: Duration = Duration::from_millis(50);
 /// Records taken in one go, so that nothing else waits long: about 5 ms.
 const BATCH: usize = 32_768;
-/// How often a record under way is waited for.
-const PATIENCE: u32 = 1000;
 /// Figures of /proc are read so often.
 const HOST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -41,6 +43,8 @@ pub struct SessionOptions {
     /// Rows of a metric before `other`.
     pub top: usize,
     pub endpoints: EndpointDetail,
+    /// Values of the label `namespace` before `other`; read only where all namespaces are watched.
+    pub namespaces: usize,
     /// The least time between two walks over the socket tables.
     pub census_interval: Duration,
 }
@@ -51,13 +55,19 @@ pub type Tap = Box<dyn FnMut(&Input<'_>) + Send>;
 /// Attached probes, their reader, and the core that makes sense of it all.
 pub struct Session {
     probes: Probes,
-    ring: RingReader,
+    records: Records,
     counters: CounterReader,
     census_link: Option<OwnedFd>,
     core: Core,
     cgroups: CgroupNames,
     schedule: Schedule,
-    walk: Option<WalkUnderWay>,
+    walk: Option<Background<Walked>>,
+    /// What taking in the last walk took.
+    applied_in: Duration,
+    /// Looks at the figures of all namespaces between two walks; never while one goes on, so that looks come in their order.
+    survey: Option<Background<Survey>>,
+    surveys: Schedule,
+    netns_book: NetnsBook,
     host_read_at: Option<Instant>,
     /// The texts that the core was given last.
     ports: Option<(String, String)>,
@@ -76,7 +86,7 @@ impl Session {
     /// # Errors
     /// When the probes cannot be loaded or attached.
     pub fn open(options: &SessionOptions, waker: Waker, tap: Option<Tap>) -> Result<Self, LoadError> {
-        let (probes, ring, counters) = kernel::load(&options.load)?;
+        let (probes, records, counters) = kernel::load(&options.load)?;
         let census_link = match probes.census_link() {
             None => None,
             Some(link) => Some(link.map_err(|error| LoadError::Map { name: "iter_tcp", reason: error.to_string() })?),
@@ -88,16 +98,21 @@ impl Session {
             endpoints: options.endpoints,
             owners: OWNERS_DEFAULT,
             synack_probe: probes.sees_synack_retransmits(),
+            namespaces: options.load.netns.is_none().then_some(options.namespaces),
         });
         let mut session = Self {
             probes,
-            ring,
+            records,
             counters,
             census_link,
             core,
             cgroups: CgroupNames::of_this_host(),
             schedule: Schedule::new(options.census_interval),
             walk: None,
+            survey: None,
+            surveys: Schedule::new(HOST_INTERVAL),
+            netns_book: NetnsBook::default(),
+            applied_in: Duration::ZERO,
             host_read_at: None,
             ports: None,
             waker,
@@ -136,7 +151,7 @@ impl Session {
 
     /// Sleeps until there is something to do.
     pub fn sleep(&self) {
-        self.waker.sleep(self.ring.as_raw_fd(), POLL);
+        self.waker.sleep(self.records.as_raw_fd(), POLL);
     }
 
     /// One round: takes what the ring holds, looks after the census and the figures of the host. Says whether records are left.
@@ -146,42 +161,36 @@ impl Session {
         if self.host_read_at.is_none_or(|at| now.duration_since(at) >= HOST_INTERVAL) {
             self.host_read_at = Some(now);
             self.read_host(observer);
-            self.name_new_cgroups(now);
             self.probes.flush_log();
         }
-        if let Some(result) = self.walk.as_ref().and_then(WalkUnderWay::poll) {
+        if self.cgroups.is_rested(now) {
+            self.name_new_cgroups(now);
+        }
+        if let Some(result) = self.walk.as_ref().and_then(Background::poll) {
             self.walk = None;
             self.finish_walk(result, observer);
-        } else if self.walk.is_none() && self.schedule.is_due(now) {
-            self.begin_walk(observer);
+        } else if let Some(result) = self.survey.as_ref().and_then(Background::poll) {
+            self.survey = None;
+            self.finish_survey(result, observer);
+        } else if self.walk.is_none() && self.survey.is_none() {
+            if self.schedule.is_due(now) {
+                self.begin_walk(observer);
+            } else if self.watches_all && self.surveys.is_due(now) && self.walks_are_seldom() {
+                self.begin_survey();
+            }
         }
         taken == BATCH
     }
 
-    /// Takes what is in the ring at the moment, however much; what comes meanwhile may stay.
+    /// Takes what is there at the moment, however much; what comes meanwhile may stay.
     pub fn drain_all(&mut self, observer: &mut impl Observer) {
-        let end = self.ring.written();
-        let mut idle = 0;
-        while self.ring.taken() < end && idle < PATIENCE {
-            if self.drain(BATCH, observer) > 0 {
-                idle = 0;
-            } else {
-                // The next record is reserved but not yet submitted: a matter of nanoseconds, unless its CPU was taken away.
-                idle += 1;
-                std::thread::yield_now();
-            }
-        }
+        let Self { records, core, tap, .. } = self;
+        records.drain_all(|record| handle(core, tap, record, observer));
     }
 
     fn drain(&mut self, limit: usize, observer: &mut impl Observer) -> usize {
-        let Self { ring, core, tap, .. } = self;
-        ring.drain(limit, |record| {
-            let input = Input::Record(record);
-            if let Some(tap) = tap {
-                tap(&input);
-            }
-            core.handle(&input, observer);
-        })
+        let Self { records, core, tap, .. } = self;
+        records.drain(limit, |record| handle(core, tap, record, observer))
     }
 
     fn feed(&mut self, input: &Input<'_>, observer: &mut impl Observer) {
@@ -196,13 +205,9 @@ impl Session {
         let skipped = self.probes.skipped();
         self.skipped.state_changes = self.skipped.state_changes.max(skipped.state_changes);
         self.skipped.others = self.skipped.others.max(skipped.others);
-        match self.counters.read() {
-            Ok(counters) => {
-                let probe_missed = self.missed.update(self.skipped.state_changes, &counters) + self.skipped.others;
-                self.feed(&Input::Totals { counters: &counters, probe_missed }, observer);
-            }
-            Err(error) => tracing::warn!("cannot read the kernel side's totals: {error}; the last ones stay"),
-        }
+        let counters = self.counters.read();
+        let probe_missed = self.missed.update(self.skipped.state_changes, &counters) + self.skipped.others;
+        self.feed(&Input::Totals { counters: &counters, probe_missed }, observer);
         self.read_ends(observer);
     }
 
@@ -216,11 +221,7 @@ impl Session {
 
     fn read_host(&mut self, observer: &mut impl Observer) {
         self.read_totals(observer);
-        let mut host = read_host_figures();
-        if self.watches_all {
-            // Of one namespace only, where the populations are of all: the walks sum them up.
-            (host.time_wait, host.syncookies_received) = (None, None);
-        }
+        let host = if self.watches_all { own_figures() } else { read_host_figures() };
         self.feed(&Input::Host(host), observer);
         let ports = read_ports();
         if let Some((range, reserved)) = ports.as_ref().filter(|_| ports != self.ports) {
@@ -229,9 +230,14 @@ impl Session {
         }
     }
 
-    /// A cgroup may be gone when its name is asked for.
+    /// A cgroup may be gone when its name is asked for, so that is done early.
     fn name_new_cgroups(&mut self, now: Instant) {
-        for cgroup in self.core.take_new_cgroups() {
+        if !self.core.has_new_cgroups() {
+            return;
+        }
+        let new = self.core.take_new_cgroups();
+        self.cgroups.look_for(&new, now);
+        for cgroup in new {
             let name = self.cgroups.unit(cgroup, now);
             if let Some(tap) = &mut self.tap {
                 tap(&Input::Unit { cgroup, name: &name });
@@ -251,10 +257,10 @@ impl Session {
             kernel::create_census(link.as_fd()).map(Reach::Own)
         };
         let begun = reach.map_err(|error| error.to_string()).and_then(|reach| {
-            let counters = self.counters.read().map_err(|error| error.to_string())?;
+            let counters = self.counters.read();
             // Before the first socket is read: the end of one that the walk meets must be remembered.
             self.feed(&Input::WalkBegins { at: clock::kernel_now(), counters: &counters }, observer);
-            WalkUnderWay::start(reach, self.waker.clone()).map_err(|error| error.to_string())
+            Background::start("census", self.waker.clone(), || read_walk(reach)).map_err(|error| error.to_string())
         });
         match begun {
             Ok(walk) => self.walk = Some(walk),
@@ -267,16 +273,17 @@ impl Session {
             Ok(walked) => walked,
             Err(error) => return self.walk_failed(&error, observer),
         };
-        let counters = match self.counters.read() {
-            Ok(counters) => counters,
-            Err(error) => return self.walk_failed(&error, observer),
-        };
+        let counters = self.counters.read();
         self.drain_all(observer);
         // The kernel counts a refusal before it reports the end that got no small socket: so, after the records.
         self.read_ends(observer);
-        let overflows = read_time_wait_overflows();
-        let host = HostFigures { time_wait_overflows: overflows.or(walked.host.time_wait_overflows), ..walked.host };
-        self.schedule.done(Instant::now(), walked.took);
+        let overflows = if self.watches_all { None } else { read_time_wait_overflows() };
+        let host = HostFigures { time_wait_overflows: overflows, ..HostFigures::default() }.or(walked.host);
+        let drained = Instant::now();
+        if let Some(survey) = walked.survey {
+            self.surveys.postpone(Instant::now());
+            self.take_survey(survey, observer);
+        }
         let walk = Walk {
             began: walked.began,
             ended: walked.ended,
@@ -286,6 +293,46 @@ impl Session {
             unix_seconds: walked.unix_seconds,
         };
         self.feed(&Input::Walk(walk), observer);
+        let now = Instant::now();
+        self.applied_in = now.duration_since(drained);
+        self.schedule.done(now, walked.took + self.applied_in);
+    }
+
+    /// Otherwise each walk brings the figures soon enough.
+    fn walks_are_seldom(&self) -> bool {
+        self.schedule.interval() > 2 * self.surveys.interval()
+    }
+
+    fn begin_survey(&mut self) {
+        match Background::start("namespaces", self.waker.clone(), || survey(Depth::Counters, || Ok(()))) {
+            Ok(survey) => self.survey = Some(survey),
+            Err(error) => self.survey_failed(&error),
+        }
+    }
+
+    fn finish_survey(&mut self, result: std::io::Result<Survey>, observer: &mut impl Observer) {
+        match result {
+            Ok(survey) => {
+                // Ends first, then the counter that says which of them the kernel refused a small socket.
+                self.drain_all(observer);
+                self.read_ends(observer);
+                self.surveys.done(Instant::now(), survey.took);
+                self.take_survey(survey, observer);
+            }
+            Err(error) => self.survey_failed(&error),
+        }
+    }
+
+    fn take_survey(&mut self, survey: Survey, observer: &mut impl Observer) {
+        tracing::debug!(took = ?survey.took, refused = survey.refused, "looked into the network namespaces");
+        let refused = survey.refused;
+        let readings = survey.name(&mut self.netns_book);
+        self.feed(&Input::Namespaces { readings: &readings, refused }, observer);
+    }
+
+    fn survey_failed(&mut self, error: &dyn std::fmt::Display) {
+        tracing::warn!("cannot look into the network namespaces: {error}; their figures stay as they are");
+        self.surveys.done(Instant::now(), Duration::ZERO);
     }
 
     fn walk_failed(&mut self, error: &dyn std::fmt::Display, observer: &mut impl Observer) {
@@ -300,14 +347,17 @@ impl Session {
         self.read_host(observer);
         let probes = self.probes.status();
         let now = Instant::now();
+        // Counters get their names for good: no cgroup may be `unknown` in them only because it is new.
+        self.name_new_cgroups(now);
         let cgroups = &mut self.cgroups;
         self.core.snapshot(
             Gauges {
-                ring_pending_bytes: self.ring.pending_bytes() as u64,
-                ring_size_bytes: self.ring.size() as u64,
+                ring_pending_bytes: self.records.pending_bytes() as u64,
+                ring_size_bytes: self.records.size() as u64,
                 probes,
                 started_unix_seconds: self.started_unix_seconds,
                 census_interval_seconds: self.schedule.interval().as_secs_f64(),
+                census_apply_seconds: self.applied_in.as_secs_f64(),
             },
             |cgroup| cgroups.unit(cgroup, now).to_string(),
         )
@@ -321,4 +371,12 @@ impl Session {
         self.read_totals(observer);
         self.core
     }
+}
+
+fn handle(core: &mut Core, tap: &mut Option<Tap>, record: &[u8], observer: &mut impl Observer) {
+    let input = Input::Record(record);
+    if let Some(tap) = tap {
+        tap(&input);
+    }
+    core.handle(&input, observer);
 }

@@ -3,7 +3,7 @@
 use synfin_ebpf::abi::{Counters, Ends};
 
 use crate::event::{CgroupId, KernelTime};
-use crate::input::{HostFigures, Input, Walk};
+use crate::input::{HostFigures, Input, NamespaceReading, Walk};
 
 /// Kinds of frames.
 pub mod kind {
@@ -17,6 +17,7 @@ pub mod kind {
     pub const UNIT: u32 = 8;
     pub const PORTS: u32 = 9;
     pub const ENDS: u32 = 10;
+    pub const NAMESPACES: u32 = 12;
 }
 
 /// Appends the payload of `input` to `out` and gives its kind.
@@ -49,6 +50,12 @@ pub fn encode(input: &Input<'_>, out: &mut Vec<u8>) -> u32 {
             put(out, cgroup.0);
             out.extend_from_slice(name.as_bytes());
             kind::UNIT
+        }
+        Input::Namespaces { readings, refused } => {
+            put(out, *refused);
+            // Plain values under names of their own; writing to memory does not fail.
+            let _ = serde_json::to_writer(out, readings);
+            kind::NAMESPACES
         }
         Input::WalkBegins { at, counters } => {
             put(out, at.0);
@@ -86,6 +93,11 @@ pub fn decode<R>(kind: u32, mut payload: &[u8], handle: impl FnOnce(Input<'_>) -
         kind::UNIT => {
             let cgroup = CgroupId(take(from)?);
             handle(Input::Unit { cgroup, name: std::str::from_utf8(from).ok()? })
+        }
+        kind::NAMESPACES => {
+            let refused = take(from)?;
+            let readings: Vec<NamespaceReading> = serde_json::from_slice(from).ok()?;
+            handle(Input::Namespaces { readings: &readings, refused })
         }
         kind::WALK_BEGINS => {
             let at = KernelTime(take(from)?);

@@ -30,4 +30,7 @@ pub struct Head {
     pub max_connections: u64,
     /// Whether SYN-ACK retransmissions were seen.
     pub synack_probe: bool,
+    /// All network namespaces were watched.
+    #[serde(default)]
+    pub all_namespaces: bool,
 }

@@ -116,8 +116,8 @@ impl<R: Read> TraceReader<R> {
 mod tests {
     use super::super::TraceWriter;
     use super::*;
-    use crate::event::{CgroupId, KernelTime};
-    use crate::input::{HostFigures, Walk};
+    use crate::event::{CgroupId, KernelTime, NetnsId};
+    use crate::input::{HostFigures, NamespaceReading, Walk};
     use synfin_ebpf::abi::{Counters, Ends};
 
     fn head() -> Head {
@@ -128,6 +128,7 @@ mod tests {
             wall_offset_ns: -5,
             max_connections: 9,
             synack_probe: true,
+            all_namespaces: true,
         }
     }
 
@@ -136,6 +137,14 @@ mod tests {
         let counters = Counters { records: 3, wakeups: 4, ..Counters::ZERO };
         let ends = Ends { made: [1, 2], turned: 3, refused: 4, left: [[5; 7], [6; 7]] };
         let host = HostFigures { time_wait: Some(0), tw_recycled: Some(7), ..HostFigures::default() };
+        let namespace = NamespaceReading {
+            id: NetnsId(u32::MAX),
+            cookie: Some(u64::MAX),
+            name: "a\"b\n\u{1f}".into(),
+            own: true,
+            host,
+            ports: Some(("32768\t60999\n".into(), "".into())),
+        };
         let walk = Walk {
             began: KernelTime(1),
             ended: KernelTime(2),
@@ -151,6 +160,7 @@ mod tests {
             Input::Host(host),
             Input::Ports { range: "32768\t60999\n", reserved: "" },
             Input::Unit { cgroup: CgroupId(3), name: "nginx.service" },
+            Input::Namespaces { readings: &[namespace, NamespaceReading::default()], refused: 2 },
             Input::WalkBegins { at: KernelTime(6), counters: &counters },
             Input::Walk(walk),
             Input::WalkFailed,
@@ -171,7 +181,7 @@ mod tests {
             written.expect("memory");
             frames += 1;
         }
-        assert_eq!((frames, again.finish().expect("memory")), (9, bytes));
+        assert_eq!((frames, again.finish().expect("memory")), (10, bytes));
     }
 
     #[test]
@@ -190,8 +200,8 @@ mod tests {
         check(&[b"SYNFINT9", &good[8..]].concat(), "format 9");
         check(&good[..20], "head is damaged: it is cut short");
         check(&trace(&Head { abi: 77, ..head() }), "records of version 77");
-        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 9 frames");
-        check(&good[..good.len() - 12], "the 8 frames before that are whole");
+        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 10 frames");
+        check(&good[..good.len() - 12], "the 9 frames before that are whole");
         let mut odd = good.clone();
         let last = odd.len() - 8;
         odd[last] = 99;

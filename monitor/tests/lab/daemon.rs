@@ -25,10 +25,15 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon in `netns` with `arguments` added and waits until `/-/ready` says so.
     pub fn start(netns: &Netns, arguments: &[&str]) -> Self {
+        Self::start_at(netns, ADDRESS, arguments)
+    }
+
+    /// The same, listening elsewhere: for a second one in the namespace.
+    pub fn start_at(netns: &Netns, address: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program());
-        command.args(["run", "--web.listen-address", ADDRESS]).args(arguments);
+        command.args(["run", "--web.listen-address", address]).args(arguments);
         let daemon = Self::spawn(netns, command);
-        daemon.wait_ready(netns);
+        daemon.wait_ready_at(netns, address);
         daemon
     }
 
@@ -42,8 +47,12 @@ impl Daemon {
     }
 
     pub fn wait_ready(&self, netns: &Netns) {
+        self.wait_ready_at(netns, ADDRESS);
+    }
+
+    fn wait_ready_at(&self, netns: &Netns, address: &str) {
         let start = Instant::now();
-        while status(netns, "/-/ready") != Some(200) {
+        while status_at(netns, address, "/-/ready") != Some(200) {
             assert!(!self.has_ended(), "the daemon ended before it was ready:\n{}", self.log());
             assert!(start.elapsed() < Duration::from_secs(15), "the daemon is not ready after 15 s:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(30));
@@ -93,9 +102,19 @@ impl Daemon {
 
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most that was ever resident, in KiB.
+    pub fn peak_resident_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).expect("VmRSS of the running daemon")
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        kib.unwrap_or_else(|| panic!("{field} of the running daemon"))
     }
 }
 
@@ -111,7 +130,11 @@ impl Drop for Daemon {
 
 /// HTTP status of one GET on a connection of its own; `None` when nobody answers.
 pub fn status(netns: &Netns, path: &str) -> Option<u16> {
-    let address: SocketAddr = ADDRESS.parse().ok()?;
+    status_at(netns, ADDRESS, path)
+}
+
+fn status_at(netns: &Netns, address: &str, path: &str) -> Option<u16> {
+    let address: SocketAddr = address.parse().ok()?;
     let mut stream = netns.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(1))).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").ok()?;
@@ -127,7 +150,11 @@ pub struct Scraper {
 
 impl Scraper {
     pub fn connect(netns: &Netns) -> Self {
-        let address: SocketAddr = ADDRESS.parse().expect("a constant");
+        Self::connect_to(netns, ADDRESS)
+    }
+
+    pub fn connect_to(netns: &Netns, address: &str) -> Self {
+        let address: SocketAddr = address.parse().expect("a constant");
         let stream = netns.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(2)));
         let stream = stream.unwrap_or_else(|error| panic!("connecting to the daemon at {address}: {error}"));
         stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a constant time");
@@ -135,8 +162,12 @@ impl Scraper {
     }
 
     pub fn scrape(&mut self) -> Page {
-        let body = self.get("/metrics").unwrap_or_else(|error| panic!("scraping over the kept connection: {error}"));
-        Page::parse(&body)
+        Page::parse(&self.scrape_text())
+    }
+
+    /// The page as it is.
+    pub fn scrape_text(&mut self) -> String {
+        self.get("/metrics").unwrap_or_else(|error| panic!("scraping over the kept connection: {error}"))
     }
 
     fn get(&mut self, path: &str) -> std::io::Result<String> {
@@ -194,7 +225,8 @@ pub fn after_next_census(scraper: &mut Scraper) -> Page {
     let stamp = |page: &Page| page.value("synfin_census_timestamp_seconds");
     let first = stamp(&scraper.scrape());
     let mut page = Page::default();
-    wait_until("a further census", Duration::from_secs(40), || {
+    // However dear a census was, after a minute the next one is due.
+    wait_until("a further census", Duration::from_secs(75), || {
         page = scraper.scrape();
         stamp(&page) > first
     });

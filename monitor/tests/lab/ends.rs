@@ -4,12 +4,12 @@ use super::netns::Netns;
 use super::place::Family;
 use super::session::Driven;
 use super::sockets::*;
+use super::tables;
 use super::tun::Tun;
-use super::{tables, wait_until};
 use socket2::SockAddr;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use synfin::aggregate::Leave;
 use synfin::census::{self, Kind};
 use synfin::event::TcpState;
@@ -90,7 +90,14 @@ impl Lab {
     }
 
     pub fn wait_small(&self, what: &str, limit: Duration, wanted: u64) {
-        wait_until(what, limit, || self.sockstat() == wanted);
+        let start = Instant::now();
+        loop {
+            match self.sockstat() {
+                now if now == wanted => return,
+                now => assert!(start.elapsed() < limit, "{what}: {now} small sockets, not {wanted}, after {limit:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// `count` connections whose clients close first and end in TIME_WAIT: the ends of the clients.
@@ -108,7 +115,7 @@ impl Lab {
     pub fn fin_wait2(&self, listener: &TcpListener, count: usize) -> Vec<TcpStream> {
         let before = self.sockstat();
         let servers = self.netns.run(|| (0..count).map(|_| pair(listener).1).collect());
-        self.wait_small("small sockets in FIN_WAIT2", Duration::from_secs(5), before + count as u64);
+        self.wait_small("FIN_WAIT2", Duration::from_secs(20), before + count as u64);
         servers
     }
 }

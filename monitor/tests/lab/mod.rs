@@ -11,6 +11,7 @@
 //! it says so on standard error.
 #![allow(dead_code, reason = "each test binary uses its part of the lab")]
 
+pub mod cgroup;
 pub mod daemon;
 pub mod destroy;
 pub mod ends;
@@ -22,10 +23,13 @@ pub mod packet;
 pub mod page;
 pub mod peer;
 pub mod place;
+pub mod promtool;
 pub mod record;
 pub mod session;
 pub mod sockets;
+pub mod storm;
 pub mod tables;
+pub mod time_wait;
 pub mod tun;
 pub mod watch;
 pub mod witness;

@@ -1,12 +1,25 @@
-//! Network namespaces that live as long as their handle: no name, nothing to clean up, gone even when a test is killed.
+//! Network namespaces that live as long as their handle: no name unless asked for, nothing to clean up, gone even when a test is killed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::{Child, Command, Output};
 
 pub struct Netns {
     handle: File,
+    /// Of `ip netns`.
+    name: Option<OsString>,
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // What lives in it ends with the handle, right after.
+            let _ = Command::new("ip").args(["netns", "del"]).arg(name).output();
+        }
+    }
 }
 
 impl Netns {
@@ -21,7 +34,19 @@ impl Netns {
         })
         .join()
         .expect("the thread that makes a namespace");
-        let netns = Self { handle };
+        let netns = Self { handle, name: None };
+        netns.ip("link set lo up");
+        netns
+    }
+
+    /// The same with a name that `ip netns` shows; it goes with the handle.
+    pub fn named(name: impl AsRef<OsStr>) -> Self {
+        super::require_root();
+        let name = name.as_ref();
+        let output = Command::new("ip").args(["netns", "add"]).arg(name).output().expect("ip can be started");
+        assert!(output.status.success(), "ip netns add: {}", String::from_utf8_lossy(&output.stderr));
+        let handle = File::open(Path::new("/run/netns").join(name)).expect("the namespace just made");
+        let netns = Self { handle, name: Some(name.to_owned()) };
         netns.ip("link set lo up");
         netns
     }
@@ -33,7 +58,7 @@ impl Netns {
 
     /// A second handle, for a thread that lives on its own.
     pub fn entrance(&self) -> Self {
-        Self { handle: self.handle.try_clone().expect("a copy of a namespace handle") }
+        Self { handle: self.handle.try_clone().expect("a copy of a namespace handle"), name: None }
     }
 
     /// Path by which `ip link … netns` finds it while this process lives.
@@ -99,5 +124,21 @@ impl Netns {
             netns.ip(&format!("addr add {address} dev {device} nodad"));
             netns.ip(&format!("link set {device} up"));
         }
+    }
+}
+
+/// A process that keeps a namespace in sight: one that only a descriptor holds is in no list of the kernel.
+pub struct Inhabitant(pub Child);
+
+impl Inhabitant {
+    pub fn of(netns: &Netns) -> Self {
+        Self(netns.run(|| Command::new("sleep").arg("120").spawn().expect("sleep starts")))
+    }
+}
+
+impl Drop for Inhabitant {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

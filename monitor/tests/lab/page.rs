@@ -64,22 +64,33 @@ fn sample(line: &str) -> Option<(String, f64)> {
 
 /// Position of the brace that closes the label set, skipping quoted values.
 fn closing_brace(labels: &str) -> Option<usize> {
+    unquoted(labels).find(|&at| labels.as_bytes()[at] == b'}')
+}
+
+/// Positions of the bytes outside quoted values.
+fn unquoted(labels: &str) -> impl Iterator<Item = usize> {
     let (mut quoted, mut escaped) = (false, false);
-    labels.bytes().position(|byte| {
+    labels.bytes().enumerate().filter_map(move |(at, byte)| {
         let was_escaped = std::mem::take(&mut escaped);
         match byte {
             b'"' if !was_escaped => quoted = !quoted,
             b'\\' if quoted && !was_escaped => escaped = true,
             _ => {}
         }
-        byte == b'}' && !quoted
+        (!quoted).then_some(at)
     })
 }
 
 fn canonical(series: &str) -> String {
     let Some((name, labels)) = series.split_once('{') else { return series.to_owned() };
-    let mut pairs: Vec<&str> =
-        labels.trim_end_matches('}').split_inclusive("\",").map(|p| p.trim_end_matches(',')).collect();
+    let labels = &labels[..labels.len() - 1];
+    let mut start = 0;
+    let mut pairs = Vec::new();
+    for comma in unquoted(labels).filter(|&at| labels.as_bytes()[at] == b',') {
+        pairs.push(&labels[start..comma]);
+        start = comma + 1;
+    }
+    pairs.push(&labels[start..]);
     pairs.sort_unstable();
     format!("{name}{{{}}}", pairs.join(","))
 }

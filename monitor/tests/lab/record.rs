@@ -1,13 +1,13 @@
 //! The probes loaded into this process, attached in a chosen way, with all that they reported of one namespace.
 
 use super::netns::Netns;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use synfin::census::{self, Found};
 use synfin::decode::decode;
 use synfin::event::{Event, SocketId, TcpState, Transition};
-use synfin::kernel::{self, CounterReader, LoadOptions, Probes, RingReader, Way};
+use synfin::kernel::{self, CounterReader, LoadOptions, Probes, Records, Way};
 use synfin_ebpf::abi::Counters;
 use synfin_ebpf::abi::counters::ROW;
 
@@ -19,7 +19,7 @@ const STILL: Duration = Duration::from_millis(200);
 /// Probes that watch `netns` alone.
 pub struct Recorder {
     pub probes: Probes,
-    ring: RingReader,
+    records: Records,
     counters: CounterReader,
 }
 
@@ -32,16 +32,17 @@ impl Recorder {
             btf: LoadOptions::kernel_btf(),
             only: Some(way),
         };
-        let (probes, ring, counters) = kernel::load(&options).unwrap_or_else(|error| panic!("{way:?}: {error}"));
-        Self { probes, ring, counters }
+        let (probes, records, counters) = kernel::load(&options).unwrap_or_else(|error| panic!("{way:?}: {error}"));
+        Self { probes, records, counters }
     }
 
-    /// All events since the last call, once no more come. Panics at a record that makes no sense.
+    /// All events since the last call, once no more come, births that the next record tells of among them. Panics at a record
+    /// that makes no sense.
     pub fn events(&mut self) -> Vec<Event> {
         let (mut events, mut last, started) = (Vec::new(), Instant::now(), Instant::now());
         while last.elapsed() < STILL {
             assert!(started.elapsed() < ARRIVAL, "events still come after {ARRIVAL:?}");
-            let taken = self.ring.drain(usize::MAX, |record| {
+            let taken = self.records.drain(usize::MAX, |record| {
                 events.push(decode(record).unwrap_or_else(|error| panic!("{error}: {record:02x?}")));
             });
             if taken > 0 {
@@ -49,7 +50,7 @@ impl Recorder {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        events
+        with_births(events)
     }
 
     /// The transitions among [`Self::events`].
@@ -63,7 +64,7 @@ impl Recorder {
 
     /// The kernel side's own totals.
     pub fn counters(&self) -> Counters {
-        self.counters.read().expect("the totals")
+        self.counters.read()
     }
 
     /// A walk over the socket tables of `netns`.
@@ -74,6 +75,23 @@ impl Recorder {
         assert_eq!(census::read(walk, |socket| found.push(socket)).expect("a whole walk"), 0, "records without sense");
         found
     }
+}
+
+/// Adds the births of listeners' children before the first record of each.
+fn with_births(events: Vec<Event>) -> Vec<Event> {
+    let mut living = BTreeSet::new();
+    let mut whole = Vec::with_capacity(events.len());
+    for event in events {
+        if let Event::Transition(transition) = &event {
+            let is_new = living.insert(transition.socket);
+            whole.extend(transition.birth_before().filter(|_| is_new).map(Event::Transition));
+            if transition.to == TcpState::Close {
+                living.remove(&transition.socket);
+            }
+        }
+        whole.push(event);
+    }
+    whole
 }
 
 /// Transitions by series, as the page names them: from what the events say.

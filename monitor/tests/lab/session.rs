@@ -30,6 +30,7 @@ impl Driven {
             max_connections: 100_000,
             units: 60,
             top: 30,
+            namespaces: 30,
             endpoints: EndpointDetail::Full,
             census_interval: CENSUS_INTERVAL,
         };

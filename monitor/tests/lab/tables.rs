@@ -37,7 +37,12 @@ pub fn gauges(page: &Page) -> BTreeMap<&'static str, u64> {
     STATES.iter().map(|(label, _)| (*label, gauge(label))).collect()
 }
 
-/// A counter of /proc/net/netstat, as nstat shows it.
+/// TIME_WAIT and FIN_WAIT2: between censuses a page may take some of one for the other, since a turn has no event.
+pub fn small(states: &BTreeMap<&str, u64>) -> u64 {
+    states["time_wait"] + states["fin_wait2"]
+}
+
+/// A counter of /proc/net/netstat (`TcpExt`), as nstat shows it.
 pub fn netstat(netns: &Netns, name: &str) -> u64 {
     let text = netns.proc("net/netstat");
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
@@ -53,4 +58,20 @@ pub fn sockstat_tw(netns: &Netns) -> u64 {
     let words: Vec<&str> = tcp.split_whitespace().collect();
     let tw = words.iter().position(|word| *word == "tw").expect("tw in sockstat");
     words[tw + 1].parse().expect("a number behind tw")
+}
+
+/// Sockets of one namespace by label of their state, from the page of a daemon that watches all.
+pub fn namespace_gauges(page: &Page, namespace: &str) -> BTreeMap<&'static str, u64> {
+    let series = |label| format!("synfin_tcp_namespace_sockets{{namespace=\"{namespace}\",state=\"{label}\"}}");
+    STATES.iter().map(|(label, _)| (*label, page.value(&series(label)) as u64)).collect()
+}
+
+/// A counter of the table TcpExt, as `nstat` reads it.
+pub fn tcp_ext(netns: &Netns, counter: &str) -> u64 {
+    let text = netns.proc("net/netstat");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (names, values) = (lines.next().expect("names of TcpExt"), lines.next().expect("values of TcpExt"));
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let (_, value) = pairs.find(|(name, _)| *name == counter).unwrap_or_else(|| panic!("no {counter} in TcpExt"));
+    value.parse().expect("a number")
 }

@@ -5,7 +5,7 @@ use super::probes::assess_probes;
 use super::report::{Item, Report};
 use crate::config::NetnsScope;
 use crate::host::KernelRelease;
-use crate::privilege::{Missing, keep_set, missing};
+use crate::privilege::{Missing, keep_set, lost_without_ptrace, missing};
 
 /// The ring buffer came with this release; there is no fallback for it.
 const OLDEST: KernelRelease = KernelRelease::new(5, 8, 0);
@@ -24,6 +24,7 @@ pub fn assess(facts: &Facts) -> Report {
         memlock(facts, release),
         sock_diag(facts),
         cgroup2(facts),
+        netns(facts),
     ]);
     items.extend(sysctls(facts));
     items.extend(facts.ports.iter().map(|(address, state)| port(address, state)));
@@ -84,7 +85,11 @@ fn capabilities(facts: &Facts) -> Item {
     let missing = missing(held, facts.netns == NetnsScope::All);
     if missing.is_empty() {
         let by = if held.bpf && held.perfmon { "CAP_BPF and CAP_PERFMON" } else { "CAP_SYS_ADMIN" };
-        return Item::ok(ID, format!("{by} held; dropped once the probes are attached"));
+        let after = match facts.netns {
+            NetnsScope::Host => "dropped once the probes are attached",
+            NetnsScope::All => "what entering namespaces does not take is dropped once the probes are attached",
+        };
+        return Item::ok(ID, format!("{by} held; {after}"));
     }
     let names: Vec<_> = missing.iter().map(|missing| missing.capability.to_string()).collect();
     let wants: Vec<_> = missing.iter().map(Missing::to_string).collect();
@@ -183,6 +188,37 @@ fn cgroup2(facts: &Facts) -> Item {
             "cgroup v2 is not mounted, so the label `unit` reads `unknown`",
             "mount -t cgroup2 none /sys/fs/cgroup/unified; in a container, show it /sys/fs/cgroup read-only",
         ),
+    }
+}
+
+fn netns(facts: &Facts) -> Item {
+    const ID: &str = "netns";
+    let lost = facts.held.as_ref().ok().and_then(|held| lost_without_ptrace(*held, facts.netns == NetnsScope::All));
+    match (facts.netns, &facts.enter_netns, facts.namespaces) {
+        (NetnsScope::Host, _, 0 | 1) => Item::ok(ID, "this network namespace, the only one that can be seen"),
+        (NetnsScope::Host, _, seen) => Item::ok(
+            ID,
+            format!(
+                "this network namespace alone; {} more can be seen, which --netns all would watch too (with CAP_SYS_ADMIN \
+                 and CAP_SYS_PTRACE)",
+                seen - 1
+            ),
+        ),
+        (NetnsScope::All, Some(Err(reason)), seen) => Item::missing(
+            ID,
+            format!(
+                "no other network namespace can be entered ({reason}): the sockets, limits and counters of {} would be lost",
+                match seen {
+                    0 | 1 => "all but this one".to_owned(),
+                    seen => format!("{} namespaces", seen - 1),
+                }
+            ),
+            "give it CAP_SYS_ADMIN and let its sandbox allow setns(), or run it with --netns host",
+        ),
+        (NetnsScope::All, Some(Ok(())) | None, seen) => match lost {
+            Some(lost) => Item::degraded(ID, lost, "give it CAP_SYS_PTRACE too"),
+            None => Item::ok(ID, format!("all network namespaces, {seen} now: each is entered and told apart")),
+        },
     }
 }
 

@@ -32,6 +32,8 @@ fn good_host() -> Facts {
         cgroup2: Some(PathBuf::from("/sys/fs/cgroup")),
         ports: vec![(":10060".to_owned(), PortState::Free)],
         netns: NetnsScope::Host,
+        namespaces: 3,
+        enter_netns: None,
         ring_bytes: 8 << 20,
         trials: Vec::new(),
     }
@@ -62,7 +64,15 @@ fn each_fact_has_its_verdict() {
     check(|f| f.release = Ok("strange".into()), &[("kernel", Degraded), ("memlock", Lacks)]);
     check(|f| f.held = Ok(Held { sys_admin: true, ..Held::default() }), &[]);
     check(|f| f.held = Ok(Held { perfmon: true, ..Held::default() }), &[("capabilities", Lacks)]);
-    check(|f| f.netns = NetnsScope::All, &[("capabilities", Lacks)]);
+    let all = |f: &mut Facts, sys_admin, sys_ptrace, entered: Result<(), &str>| {
+        f.netns = NetnsScope::All;
+        f.held = Ok(Held { bpf: true, perfmon: true, sys_admin, sys_ptrace, ..Held::default() });
+        f.enter_netns = Some(entered.map_err(str::to_owned));
+    };
+    check(|f| all(f, true, true, Ok(())), &[]);
+    check(|f| all(f, true, false, Ok(())), &[("netns", Degraded)]);
+    check(|f| all(f, false, false, Err("EPERM")), &[("capabilities", Lacks), ("netns", Lacks)]);
+    check(|f| all(f, true, true, Err("seccomp")), &[("netns", Lacks)]);
     check(|f| f.initial_user_namespace = Some(false), &[("capabilities", Lacks)]);
     check(|f| f.initial_user_namespace = None, &[]);
     check(|f| f.lockdown = Lockdown::Integrity, &[]);

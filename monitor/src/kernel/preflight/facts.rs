@@ -41,6 +41,10 @@ pub struct Facts {
     pub ports: Vec<(String, PortState)>,
     /// As configured.
     pub netns: NetnsScope,
+    /// Network namespaces that can be seen.
+    pub namespaces: u64,
+    /// A thread could enter a network namespace; not tried unless all are wanted.
+    pub enter_netns: Option<Result<(), String>>,
     /// As configured.
     pub ring_bytes: u32,
     /// Real trials to load and attach, in any order; empty when there were none, and then presence in BTF decides.
@@ -139,6 +143,8 @@ pub fn read_facts(settings: &Settings) -> Facts {
             .map(|address| (address.to_string(), probe_port(address, settings.socket.path.as_deref())))
             .collect(),
         netns: settings.kernel.netns,
+        namespaces: host::count_netns(),
+        enter_netns: (settings.kernel.netns == NetnsScope::All).then(try_to_enter),
         ring_bytes: settings.kernel.ring_bytes.get(),
         trials: Vec::new(),
     }
@@ -175,6 +181,13 @@ fn read_btf() -> BtfFact {
         iter_tcp: has("bpf_iter_tcp", BtfKind::Func),
         inet_twsk_kill: names::TW_ENDS.iter().all(|program| has(names::function_of(program), BtfKind::Func)),
     })
+}
+
+/// Enters the namespace in which this process is already, on a thread that ends there: it takes the same rights as any other.
+fn try_to_enter() -> Result<(), String> {
+    let enter = || host::enter_netns(&std::fs::File::open("/proc/self/ns/net")?);
+    let entered = std::thread::spawn(enter).join();
+    entered.map_err(|_| "the trial ended early".to_owned())?.map_err(|error| error.to_string())
 }
 
 /// Listens for a moment. `local_socket` is where a running daemon would answer.

@@ -82,7 +82,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: Some("bytes"),
         labels: &[],
-        help: "Bytes in the ring buffer that are not yet read.",
+        help: "Bytes of records that are not yet read, all CPUs.",
         read: |reading, samples| samples.count(&[], reading.snapshot.ring_pending_bytes),
     },
     Metric {
@@ -90,7 +90,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: Some("bytes"),
         labels: &[],
-        help: "Size of the ring buffer.",
+        help: "Size of the memory that records travel in, all CPUs.",
         read: |reading, samples| samples.count(&[], reading.snapshot.ring_size_bytes),
     },
     Metric {
@@ -98,7 +98,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &[],
-        help: "Times that the kernel side woke the reader of the ring buffer.",
+        help: "Times that the kernel side woke the reader of its records.",
         read: |reading, samples| samples.count(&[], reading.snapshot.ring_wakeups),
     },
     Metric {
@@ -146,11 +146,21 @@ pub const METRICS: &[Metric] = &[
         read: |reading, samples| after_census(reading, samples, reading.snapshot.census.duration_seconds),
     },
     Metric {
+        name: "synfin_census_apply_seconds",
+        kind: Kind::Gauge,
+        unit: Some("seconds"),
+        labels: &[],
+        help: "How long it took to take in what the last walk over the kernel's socket tables brought, after the walk \
+               itself; absent before the first.",
+        read: |reading, samples| after_census(reading, samples, reading.snapshot.census.apply_seconds),
+    },
+    Metric {
         name: "synfin_census_interval_seconds",
         kind: Kind::Gauge,
         unit: Some("seconds"),
         labels: &[],
-        help: "Time between two walks over the kernel's socket tables, as adapted to what a walk costs.",
+        help: "Time between two walks over the kernel's socket tables, as adapted to what the last took, taking it in \
+               included.",
         read: |reading, samples| samples.value(&[], reading.snapshot.census.interval_seconds),
     },
     Metric {

@@ -3,6 +3,7 @@
 mod connections;
 mod daemon;
 mod listeners;
+mod namespaces;
 mod ports;
 mod process;
 mod sockets;
@@ -23,6 +24,7 @@ pub const CATALOGUE: &[Section] = &[
     Section { title: "TIME_WAIT", metrics: time_wait::METRICS },
     Section { title: "Ephemeral ports", metrics: ports::METRICS },
     Section { title: "Listeners and CLOSE_WAIT", metrics: listeners::METRICS },
+    Section { title: "Network namespaces", metrics: namespaces::METRICS },
     Section { title: "The daemon", metrics: daemon::METRICS },
     Section { title: "The process", metrics: process::METRICS },
 ];

@@ -9,8 +9,8 @@ pub const METRICS: &[Metric] = &[
         unit: None,
         labels: &["source", "destination"],
         help: "Ports of the ephemeral range taken from one address towards one address and port, in all states, TIME_WAIT \
-               included; the fullest, as of the last census. Where addresses are not named, the fullest of those that read \
-               alike.",
+               included; the fullest, as of the last census. Where addresses are not named, or several namespaces have the \
+               same, the fullest of those that read alike.",
         read: |reading, samples| {
             for row in &reading.snapshot.figures.ports.rows {
                 samples.count(&[&row.source, &row.destination], row.used);
@@ -23,7 +23,7 @@ pub const METRICS: &[Metric] = &[
         unit: None,
         labels: &[],
         help: "Ports that connect() may choose from, for each source and destination anew: ip_local_port_range less \
-               ip_local_reserved_ports.",
+               ip_local_reserved_ports of the daemon's own network namespace.",
         read: |reading, samples| {
             if let Some(available) = reading.snapshot.figures.ports.available {
                 samples.count(&[], available);

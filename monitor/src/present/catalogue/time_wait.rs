@@ -69,7 +69,8 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: Some("sockets"),
         labels: &[],
-        help: "Bound of TIME_WAIT sockets, small FIN_WAIT2 ones included (net.ipv4.tcp_max_tw_buckets).",
+        help: "Bound of TIME_WAIT sockets, small FIN_WAIT2 ones included (net.ipv4.tcp_max_tw_buckets), in the daemon's own \
+               network namespace.",
         read: |reading, samples| {
             if let Some(limit) = reading.snapshot.figures.time_wait.limit {
                 samples.count(&[], limit);
@@ -81,8 +82,8 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &[],
-        help: "Connections that ended without TIME_WAIT since the bound was reached (TCPTimeWaitOverflow; where \
-               synfin_probe_attached of inet_twsk_kill is 1, those of all watched namespaces).",
+        help: "Connections that ended without TIME_WAIT since the bound was reached (TCPTimeWaitOverflow), in all watched \
+               namespaces.",
         read: |reading, samples| {
             if let Some(overflows) = reading.snapshot.figures.time_wait.overflows {
                 samples.count(&[], overflows);
@@ -104,12 +105,15 @@ pub const METRICS: &[Metric] = &[
         unit: None,
         labels: &["metric"],
         help: "Label sets that have no row of their own now: makers (synfin_time_wait_sockets) and listeners are in other, \
-               destinations (synfin_ephemeral_ports_used) in no row.",
+               destinations (synfin_ephemeral_ports_used) in no row; namespaces (synfin_tcp_namespace_sockets) are in other.",
         read: |reading, samples| {
             let figures = &reading.snapshot.figures;
             samples.count(&["time_wait_sockets"], figures.time_wait.folded);
             samples.count(&["ephemeral_ports_used"], figures.ports.folded);
             samples.count(&["listener_backlog_sockets"], figures.listen.folded);
+            if let Some(namespaces) = &figures.namespaces {
+                samples.count(&["tcp_namespace_sockets"], namespaces.folded);
+            }
         },
     },
 ];
