@@ -6,7 +6,9 @@
 mod lab;
 
 use lab::destroy::destroy;
-use lab::ends::{Expected, Lab, ends_since, enter_time_wait, minus, population, probes_of, reusable_pair};
+use lab::ends::{
+    Expected, Lab, ends_since, enter_fin_wait2, enter_time_wait, minus, population, probes_of, reusable_pair,
+};
 use lab::netns::Netns;
 use lab::packet::{ACK, FIN};
 use lab::peer::Peer;
@@ -260,9 +262,8 @@ fn a_namespace_that_goes_takes_its_small_sockets_along() {
             let (client, server) = pair(&listener);
             enter_time_wait(client, server);
         }
-        (0..10).map(|_| pair(&listener).1).collect()
+        (0..10).map(|_| enter_fin_wait2(&listener)).collect()
     });
-    wait_until("small sockets in FIN_WAIT2", Duration::from_secs(5), || tables::sockstat_tw(&netns) == 60);
     assert_eq!(population(&netns, &probes), [10, 50]);
     // From here on nothing gets through: the resets of the servers end no small socket.
     netns.ip("link set lo down");
@@ -301,7 +302,7 @@ fn in_a_storm_of_all_causes_nothing_is_lost_or_counted_twice() {
     netns.sysctl("net.ipv4.tcp_max_tw_buckets", "100000");
     let _held: Vec<_> = netns.run(|| {
         let listener = listen(Family::V4.loopback(9, PORT));
-        (0..5).map(|_| pair(&listener).1).collect()
+        (0..5).map(|_| enter_fin_wait2(&listener)).collect()
     });
     // Their time is over then, and the walk and the counts are of one moment.
     std::thread::sleep(Duration::from_secs(4));
