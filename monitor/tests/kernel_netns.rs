@@ -2,9 +2,9 @@
 
 mod lab;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use lab::daemon::{Daemon, Scraper, after_next_census};
+use lab::daemon::{CENSUS, Daemon, Scraper, after_next_census};
 use lab::netns::Netns;
 use lab::place::Family;
 use lab::sockets::{listen, pair};
@@ -40,7 +40,7 @@ fn sockets_of_another_namespace_are_in_totals_and_populations() {
     });
     let established = "synfin_tcp_sockets{state=\"established\"}";
     // The rest of the host has connections too, which come and go.
-    let give_up = Instant::now() + Duration::from_secs(20);
+    let give_up = Instant::now() + CENSUS;
     loop {
         let page = after_next_census(&mut scraper);
         let change = page.value(established) - before.value(established);
