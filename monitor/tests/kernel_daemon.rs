@@ -2,7 +2,7 @@
 
 mod lab;
 
-use lab::daemon::{ADDRESS, Daemon, Scraper, after_next_census, program};
+use lab::daemon::{ADDRESS, CENSUS, Daemon, Scraper, after_next_census, program};
 use lab::netns::Netns;
 use lab::packet::{ACK, FIN, SYN};
 use lab::peer::Peer;
@@ -242,8 +242,8 @@ fn check_gauges(netns: &Netns, scraper: &mut Scraper, what: &str) {
             eprintln!("gauges {what} equal to ss after {:.1?}", start.elapsed());
             return;
         }
-        let late = start.elapsed() > Duration::from_secs(40);
-        assert!(!late, "gauges {what} differ from ss for 40 s:\n gauges {gauges:?}\n ss     {before:?}");
+        let late = start.elapsed() > CENSUS;
+        assert!(!late, "gauges {what} differ from ss for {CENSUS:?}:\n gauges {gauges:?}\n ss     {before:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -15,6 +15,7 @@ use lab::page::Page;
 use lab::sockets::{listen, read_to_end, send, socket};
 use lab::trace::Trace;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
@@ -93,7 +94,7 @@ impl Side {
         let mut width: Vec<u64> = wire.values().map(|seen| seen.at_most - seen.at_least).collect();
         let repeated: u64 = wire.values().map(|seen| seen.repeated).sum();
         let slowest = wire.values().map(|seen| seen.at_least).max().unwrap_or_default();
-        println!(
+        say(&format!(
             "{role:?}: {count} handshakes, {} of them in the trace, {repeated} SYNs or SYN-ACKs again, slowest {:.3} s; \
              the trace over the capture: {:.3} ms (median), {:.3} ms (most); bounds {:.3} ms apart (median)",
             excess.len(),
@@ -101,7 +102,7 @@ impl Side {
             median(&mut excess) as f64 / 1e6,
             excess.last().copied().unwrap_or_default() as f64 / 1e6,
             median(&mut width) as f64 / 1e6,
-        );
+        ));
         assert!(repeated > 0, "{role:?}: nothing was lost, so nothing is proven");
         assert!(median(&mut width) < SHARP_NS, "{role:?}: the machine is too slow for sharp bounds: {width:?}");
         self.daemon.stop();
@@ -216,6 +217,11 @@ fn retransmits(flow: &[&Seen]) -> u64 {
     repeated
 }
 
+/// A line that is shown though the test passes: libtest keeps back what the macros print.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 fn median(values: &mut [u64]) -> u64 {
     values.sort_unstable();
     values[values.len() / 2]
@@ -270,7 +276,7 @@ fn connect_all(network: &Network, clients: usize, each: usize) -> BTreeMap<u16, 
 fn handshakes_over_a_lossy_network_last_as_long_as_on_the_wire() {
     let network = Network::new();
     if let Err(why) = network.impair(LOSSY) {
-        eprintln!("not applicable: {why}");
+        say(&format!("not applicable: {why}"));
         return;
     }
     let sides = [Role::Client, Role::Server].map(|role| Side::start(role, &network));
@@ -284,7 +290,7 @@ fn handshakes_over_a_lossy_network_last_as_long_as_on_the_wire() {
 fn handshakes_from_cookies_are_counted_as_unmeasured() {
     let network = Network::new();
     if let Err(why) = network.impair(LATE) {
-        eprintln!("not applicable: {why}");
+        say(&format!("not applicable: {why}"));
         return;
     }
     network.server.sysctl("net.ipv4.tcp_syncookies", "2");

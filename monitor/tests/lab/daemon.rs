@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Where the daemons of the lab listen; each is alone in its namespace.
 pub const ADDRESS: &str = "127.0.0.1:10060";
 
+/// Within this a census comes: where a walk is dear the daemon makes one a minute.
+pub const CENSUS: Duration = Duration::from_secs(75);
+
 /// The daemon's program: `SYNFIN_BIN`, or the one that cargo built along with the test.
 pub fn program() -> PathBuf {
     std::env::var_os("SYNFIN_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_synfin")), PathBuf::from)
@@ -54,7 +57,7 @@ impl Daemon {
         let start = Instant::now();
         while status_at(netns, address, "/-/ready") != Some(200) {
             assert!(!self.has_ended(), "the daemon ended before it was ready:\n{}", self.log());
-            assert!(start.elapsed() < Duration::from_secs(15), "the daemon is not ready after 15 s:\n{}", self.log());
+            assert!(start.elapsed() < Duration::from_secs(30), "the daemon is not ready after 30 s:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(30));
         }
     }
@@ -225,8 +228,7 @@ pub fn after_next_census(scraper: &mut Scraper) -> Page {
     let stamp = |page: &Page| page.value("synfin_census_timestamp_seconds");
     let first = stamp(&scraper.scrape());
     let mut page = Page::default();
-    // However dear a census was, after a minute the next one is due.
-    wait_until("a further census", Duration::from_secs(75), || {
+    wait_until("a further census", CENSUS, || {
         page = scraper.scrape();
         stamp(&page) > first
     });
