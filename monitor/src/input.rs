@@ -2,7 +2,7 @@
 
 use synfin_ebpf::abi::Counters;
 
-use crate::event::{CgroupId, KernelTime};
+use crate::event::{CgroupId, KernelTime, NetnsId};
 
 /// One thing that happened or was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,8 +14,8 @@ pub enum Input<'a> {
     /// Figures of the host's own files.
     Host(HostFigures),
     /// The ports that connect() may choose from: the texts of `ip_local_port_range` and `ip_local_reserved_ports`, at the start and
-    /// whenever they change.
-    Ports { range: &'a str, reserved: &'a str },
+    /// whenever they change. `netns`: of another namespace than the one that the daemon is in.
+    Ports { netns: Option<NetnsId>, range: &'a str, reserved: &'a str },
     /// The unit of a cgroup was learnt.
     Unit { cgroup: CgroupId, name: &'a str },
     /// A walk over the socket tables begins; every record before it in the ring has been handled.

@@ -1,16 +1,18 @@
 //! Ephemeral ports: the range, and how much of it is in use towards each destination and by each source address.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 
 use super::majority::Majority;
 use super::top::{Tally, Top, TopK};
-use crate::event::Endpoint;
+use crate::event::{Endpoint, NetnsId};
 use crate::lifecycle::Role;
 
 /// Source addresses whose distinct ports are counted; each takes 8 KiB.
 const MOST_SOURCES: usize = 64;
+/// Namespaces whose ranges are kept.
+const MOST_NAMESPACES: usize = 4096;
 const PORT_WORDS: usize = 65_536 / 64;
 
 /// The ports that connect() may choose from.
@@ -78,9 +80,42 @@ impl EphemeralRange {
     }
 }
 
+/// The range of each namespace: containers have sysctls of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges {
+    own: Option<EphemeralRange>,
+    others: BTreeMap<NetnsId, EphemeralRange>,
+}
+
+impl Ranges {
+    /// Sets the range of a namespace; `None`: of the one that is watched, which holds for all that are not known.
+    pub fn set(&mut self, netns: Option<NetnsId>, range: Option<EphemeralRange>) {
+        match (netns, range) {
+            (None, range) => self.own = range,
+            (Some(netns), Some(range)) if self.others.len() < MOST_NAMESPACES || self.others.contains_key(&netns) => {
+                self.others.insert(netns, range);
+            }
+            (Some(netns), _) => {
+                self.others.remove(&netns);
+            }
+        }
+    }
+
+    /// Of the namespace that is watched.
+    pub fn own(&self) -> Option<&EphemeralRange> {
+        self.own.as_ref()
+    }
+
+    /// Of any namespace.
+    pub fn of(&self, netns: NetnsId) -> Option<&EphemeralRange> {
+        self.others.get(&netns).or(self.own.as_ref())
+    }
+}
+
 /// One socket of a census, in any state but LISTEN and CLOSE.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSocket<U> {
+    pub netns: NetnsId,
     pub source: Endpoint,
     pub destination: Endpoint,
     pub time_wait: bool,
@@ -110,17 +145,23 @@ impl<U: PartialEq + Default> Tally for PortTally<U> {
     }
 }
 
-/// What is known of the ports of one source address, over all destinations.
+/// What is known of the ports of one source address in one namespace, over all destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceTally<U> {
+    pub netns: NetnsId,
     pub source: [u8; 16],
     pub sockets: u64,
     pub distinct_ports: u64,
     pub unit: Majority<U>,
 }
 
-/// The key of [`PortTally`]: source address and destination.
-pub type PortKey = ([u8; 16], Endpoint);
+/// The key of [`PortTally`]: each namespace, source address and destination has the whole range to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortKey {
+    pub netns: NetnsId,
+    pub source: [u8; 16],
+    pub destination: Endpoint,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortUsage<U> {
@@ -138,40 +179,44 @@ struct Source<U> {
 }
 
 /// Counts the sockets of one census.
-pub struct Ports<U> {
-    range: EphemeralRange,
+pub struct Ports<'a, U> {
+    ranges: &'a Ranges,
     tuples: TopK<PortKey, PortTally<U>>,
-    sources: HashMap<[u8; 16], Source<U>, RandomState>,
+    sources: HashMap<(NetnsId, [u8; 16]), Source<U>, RandomState>,
     sources_folded: u64,
 }
 
-impl<U: Clone + PartialEq + Default> Ports<U> {
+impl<'a, U: Clone + PartialEq + Default> Ports<'a, U> {
     /// `capacity`: (source, destination) pairs held at once.
-    pub fn new(range: EphemeralRange, capacity: usize) -> Self {
-        Self { range, tuples: TopK::new(capacity), sources: HashMap::default(), sources_folded: 0 }
+    pub fn new(ranges: &'a Ranges, capacity: usize) -> Self {
+        Self { ranges, tuples: TopK::new(capacity), sources: HashMap::default(), sources_folded: 0 }
     }
 
     /// Counts a socket that holds a port of the range. Accepted connections do not: theirs is the listener's.
     pub fn add(&mut self, socket: PortSocket<U>) {
         let own = match socket.role {
-            Role::Client | Role::Unknown => self.range.contains(socket.source.port),
+            Role::Client | Role::Unknown => {
+                self.ranges.of(socket.netns).is_some_and(|range| range.contains(socket.source.port))
+            }
             Role::Server => false,
         };
         if !own {
             return;
         }
         let unit = Majority::of(socket.unit);
-        self.add_source(socket.source, unit.clone());
+        self.add_source(socket.netns, socket.source, unit.clone());
         let tally = PortTally { used: 1, time_wait: u64::from(socket.time_wait), unit };
-        self.tuples.add((socket.source.addr, socket.destination), tally);
+        let key = PortKey { netns: socket.netns, source: socket.source.addr, destination: socket.destination };
+        self.tuples.add(key, tally);
     }
 
-    fn add_source(&mut self, source: Endpoint, unit: Majority<U>) {
-        if self.sources.len() >= MOST_SOURCES && !self.sources.contains_key(&source.addr) {
+    fn add_source(&mut self, netns: NetnsId, source: Endpoint, unit: Majority<U>) {
+        let key = (netns, source.addr);
+        if self.sources.len() >= MOST_SOURCES && !self.sources.contains_key(&key) {
             self.sources_folded += 1;
             return;
         }
-        let held = self.sources.entry(source.addr).or_insert_with(|| Source {
+        let held = self.sources.entry(key).or_insert_with(|| Source {
             sockets: 0,
             ports: Box::new([0; PORT_WORDS]),
             unit: Majority::default(),
@@ -184,14 +229,15 @@ impl<U: Clone + PartialEq + Default> Ports<U> {
     /// The `k` busiest destinations, and all source addresses that were counted.
     pub fn finish(self, k: usize) -> PortUsage<U> {
         let mut sources: Vec<SourceTally<U>> = (self.sources.into_iter())
-            .map(|(source, held)| SourceTally {
+            .map(|((netns, source), held)| SourceTally {
+                netns,
                 source,
                 sockets: held.sockets,
                 distinct_ports: held.ports.iter().map(|word| u64::from(word.count_ones())).sum(),
                 unit: held.unit,
             })
             .collect();
-        sources.sort_unstable_by_key(|source| (std::cmp::Reverse(source.distinct_ports), source.source));
+        sources.sort_unstable_by_key(|source| (std::cmp::Reverse(source.distinct_ports), source.netns, source.source));
         PortUsage { tuples: self.tuples.finish(k), sources, sources_folded: self.sources_folded }
     }
 }

@@ -12,11 +12,18 @@ fn endpoint(host: u8, port: u16) -> Endpoint {
 }
 
 fn socket(sport: u16, destination: Endpoint) -> PortSocket<u32> {
-    PortSocket { source: endpoint(1, sport), destination, time_wait: false, role: Role::Client, unit: Some(7) }
+    let source = endpoint(1, sport);
+    PortSocket { netns: NetnsId(1), source, destination, time_wait: false, role: Role::Client, unit: Some(7) }
 }
 
-fn range() -> EphemeralRange {
-    EphemeralRange::parse("32768\t60999\n", "\n").unwrap()
+fn ranges(range: &str, reserved: &str) -> Ranges {
+    let mut ranges = Ranges::default();
+    ranges.set(None, Some(EphemeralRange::parse(range, reserved).unwrap()));
+    ranges
+}
+
+fn usual() -> Ranges {
+    ranges("32768\t60999\n", "\n")
 }
 
 #[test]
@@ -53,7 +60,8 @@ fn text_that_the_kernel_would_not_write_is_refused() {
 #[test]
 fn a_port_is_counted_when_connect_could_have_chosen_it() {
     let check = |name, port, role, used| {
-        let mut ports = Ports::new(EphemeralRange::parse("32768 60999", "40000-40009").unwrap(), 16);
+        let ranges = ranges("32768 60999", "40000-40009");
+        let mut ports = Ports::new(&ranges, 16);
         ports.add(PortSocket { role, ..socket(port, endpoint(9, 80)) });
         assert_eq!(ports.finish(4).tuples.total, used, "{name}");
     };
@@ -69,7 +77,8 @@ fn a_port_is_counted_when_connect_could_have_chosen_it() {
 
 #[test]
 fn destinations_and_sources_are_told_apart() {
-    let mut ports = Ports::new(range(), 16);
+    let ranges = usual();
+    let mut ports = Ports::new(&ranges, 16);
     for sport in [40_000, 40_002, 40_004] {
         ports.add(PortSocket { time_wait: true, ..socket(sport, endpoint(9, 80)) });
     }
@@ -77,8 +86,8 @@ fn destinations_and_sources_are_told_apart() {
     ports.add(PortSocket { source: endpoint(2, 40_000), unit: None, ..socket(0, endpoint(9, 80)) });
     let usage = ports.finish(2);
     let rows: Vec<_> = (usage.tuples.entries.iter())
-        .map(|((source, destination), tally)| {
-            (source[15], destination.port, tally.used, tally.time_wait, tally.unit.winner().copied())
+        .map(|(key, tally)| {
+            (key.source[15], key.destination.port, tally.used, tally.time_wait, tally.unit.winner().copied())
         })
         .collect();
     assert_eq!(rows, [(1, 80, 3, 3, Some(7)), (1, 81, 1, 0, Some(7))]);
@@ -88,8 +97,25 @@ fn destinations_and_sources_are_told_apart() {
 }
 
 #[test]
+fn each_namespace_has_its_own_range_and_its_own_rows() {
+    let mut ranges = usual();
+    ranges.set(Some(NetnsId(2)), EphemeralRange::parse("1024 2023", "").ok());
+    let mut ports = Ports::new(&ranges, 16);
+    for (netns, sport) in [(1, 40_000), (1, 1024), (2, 40_000), (2, 1024), (3, 40_000)] {
+        ports.add(PortSocket { netns: NetnsId(netns), ..socket(sport, endpoint(9, 80)) });
+    }
+    let usage = ports.finish(4);
+    let rows: Vec<_> = usage.tuples.entries.iter().map(|(key, tally)| (key.netns.0, tally.used)).collect();
+    assert_eq!(rows, [(1, 1), (2, 1), (3, 1)]);
+    assert_eq!((usage.sources.len(), ranges.of(NetnsId(2)).map(EphemeralRange::available)), (3, Some(1000)));
+    ranges.set(Some(NetnsId(2)), None);
+    assert_eq!(ranges.of(NetnsId(2)), ranges.own(), "what is not known is taken for ours");
+}
+
+#[test]
 fn sources_beyond_the_bound_are_counted_as_folded() {
-    let mut ports = Ports::new(range(), 16);
+    let ranges = usual();
+    let mut ports = Ports::new(&ranges, 16);
     for host in 0..=255 {
         ports.add(PortSocket { source: endpoint(host, 40_000), ..socket(0, endpoint(9, 80)) });
     }
@@ -103,7 +129,8 @@ proptest! {
         sockets in prop::collection::vec((0..4_u8, any::<u16>(), 0..9_u8, 80..84_u16), 0..300),
         k in 0..40_usize,
     ) {
-        let mut ports = Ports::new(range(), 8);
+        let ranges = usual();
+        let mut ports = Ports::new(&ranges, 8);
         for &(source, sport, host, port) in &sockets {
             ports.add(PortSocket { source: endpoint(source, sport), ..socket(0, endpoint(host, port)) });
         }

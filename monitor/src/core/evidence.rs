@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::contacts::EndKey;
 use super::flows::Cgroup;
 use super::{Core, Moment};
-use crate::aggregate::{OTHER, Unit};
+use crate::aggregate::{EphemeralRange, MakerRow, OTHER, PortKey, Unit};
 use crate::diagnose::{
-    CloseWait, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, Maker, SourceUse,
+    CloseWait, Contact, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, Maker, SourceUse,
     Sysctls, TimeWait, Trend, TupleUse,
 };
-use crate::event::CgroupId;
+use crate::event::{CgroupId, NetnsId};
 use crate::input::HostFigures;
 use crate::lifecycle::{Close, Role};
 
@@ -24,9 +25,16 @@ pub struct EvidenceWindow<'a> {
     pub before: Option<&'a Moment>,
     /// [`Core::moment`] of just now.
     pub now: &'a Moment,
+    /// The namespace that the daemon is in, when it watches others too.
+    pub own_netns: Option<NetnsId>,
 }
 
 impl EvidenceWindow<'_> {
+    /// The namespace to name: `None` where there is only one, or for the daemon's own.
+    fn foreign(&self, netns: NetnsId) -> Option<u32> {
+        self.own_netns.filter(|own| *own != netns).map(|_| netns.0)
+    }
+
     fn seconds(&self) -> Option<f64> {
         let seconds = self.now.at.since(self.before?.at)? as f64 / 1e9;
         (seconds > 0.0).then_some(seconds)
@@ -56,13 +64,15 @@ impl Core {
         Evidence {
             window_seconds: seconds,
             sysctls: sysctls(&self.host),
-            ports_available: self.range.as_ref().map(|range| range.available()),
+            ports_available: self.ranges.own().map(EphemeralRange::available),
             tuples: self.tuples(window, name),
-            sources: self.sources(name),
+            sources: self.sources(window, name),
             time_wait: self.time_wait(name),
             inbound: self.inbound(name),
+            small_here: window.own_netns.map(|own| self.view.small.get(&own).copied().unwrap_or(0)),
             small_fin_wait2: (self.walks_done > 0).then(|| self.small_now().fin_wait2),
             fin_wait2: window.level(|moment| moment.fin_wait2),
+            fin_wait2_makers: self.fin_wait2_makers(name),
             orphans: window.level(|moment| moment.host.orphans),
             close_wait: self.close_wait(window, name),
             listeners: self.listeners(name),
@@ -75,8 +85,11 @@ impl Core {
                 abort_on_data: host(|host| host.abort_on_data),
             },
             failures: failures(window, name),
+            syns_again: window.grown(|moment| Some(moment.syns_again)),
             handshakes: handshakes(window),
+            slow_handshakes: contacts(window, |moment| &moment.slow, name),
             closes: closes(window),
+            resets: contacts(window, |moment| &moment.reset, name),
             time_wait_entered_per_second: window
                 .grown(|moment| Some(moment.entered))
                 .zip(seconds)
@@ -89,34 +102,44 @@ impl Core {
     fn tuples(&self, window: &EvidenceWindow<'_>, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<TupleUse>> {
         let entries = &self.view.ports.as_ref()?.tuples.entries;
         let rows = entries.iter().take(ROWS).map(|(key, tally)| {
-            let opened = window.grown(|moment| Some(moment.opened.get(key).copied().unwrap_or(0)));
+            let pace = self.growth.pace(key);
             TupleUse {
-                source: address(key.0),
-                destination: key.1,
+                source: address(key.source),
+                destination: key.destination,
                 used: tally.used,
                 time_wait: tally.time_wait,
                 role: Role::Client,
                 unit: unit(tally.unit.winner(), name),
-                opens_per_second: opened.zip(window.seconds()).map(|(opened, seconds)| opened as f64 / seconds),
-                // Of a pair that was not among the busiest before, the growth is not known.
-                trend: window.trend(|moment| moment.ports.as_ref()?.get(key).copied()),
+                namespace: window.foreign(key.netns),
+                ports: self.ranges.of(key.netns).map(EphemeralRange::available),
+                opened: window.grown(|moment| Some(moment.opened.get(key).copied().unwrap_or(0))),
+                opens_per_second: pace.map(|pace| pace.opened as f64 / pace.seconds),
+                trend: pace.map(|pace| Trend { delta: pace.grown, seconds: pace.seconds }),
+                age_seconds: self.growth.at().and_then(|at| window.now.at.since(at)).map(|ns| ns as f64 / 1e9),
             }
         });
         Some(rows.collect())
     }
 
-    fn sources(&self, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<SourceUse>> {
+    fn sources(
+        &self,
+        window: &EvidenceWindow<'_>,
+        name: &mut impl FnMut(CgroupId) -> String,
+    ) -> Option<Vec<SourceUse>> {
         let usage = self.view.ports.as_ref()?;
-        let busiest = |source| {
-            let towards = usage.tuples.entries.iter().filter(|((from, _), _)| *from == source);
+        let busiest = |netns, source| {
+            let from = |key: &PortKey| key.netns == netns && key.source == source;
+            let towards = usage.tuples.entries.iter().filter(|(key, _)| from(key));
             towards.map(|(_, tally)| tally.used).max().unwrap_or(0)
         };
         let rows = usage.sources.iter().take(ROWS).map(|source| SourceUse {
             source: address(source.source),
             sockets: source.sockets,
             distinct_ports: source.distinct_ports,
-            busiest_destination: busiest(source.source),
+            busiest_destination: busiest(source.netns, source.source),
             unit: unit(source.unit.winner(), name),
+            namespace: window.foreign(source.netns),
+            ports: self.ranges.of(source.netns).map(EphemeralRange::available),
         });
         Some(rows.collect())
     }
@@ -126,19 +149,7 @@ impl Core {
             return None;
         }
         let total = self.small_now().time_wait;
-        let mut merged = BTreeMap::new();
-        for row in self.ledger.makers(total) {
-            let unit = match row.unit {
-                Unit::Known(cgroup) => name(cgroup_id(cgroup)),
-                Unit::Unknown => unit(None, name),
-                Unit::Other => OTHER.to_owned(),
-            };
-            *merged.entry((row.role, row.endpoint, unit)).or_insert(0) += row.sockets;
-        }
-        let rows = merged.into_iter().filter(|(_, sockets)| *sockets > 0);
-        let mut makers: Vec<Maker> =
-            rows.map(|((role, endpoint, unit), sockets)| Maker { role, endpoint, unit, sockets }).collect();
-        makers.sort_by_key(|maker| std::cmp::Reverse(maker.sockets));
+        let mut makers = named(&self.ledger.makers(total), name);
         let rest = makers.split_off(makers.len().min(ROWS));
         for role in Role::ALL {
             let sockets = rest.iter().filter(|maker| maker.role == role).map(|maker| maker.sockets).sum();
@@ -149,9 +160,15 @@ impl Core {
         Some(TimeWait { total, makers })
     }
 
+    fn fin_wait2_makers(&self, name: &mut impl FnMut(CgroupId) -> String) -> Vec<Maker> {
+        let mut makers = named(&self.view.fin_wait2, name);
+        makers.truncate(ROWS);
+        makers
+    }
+
     fn inbound(&self, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<InboundPeer>> {
         let entries = self.view.inbound.as_ref()?.entries.iter().take(ROWS);
-        let rows = entries.map(|((local, peer), tally)| InboundPeer {
+        let rows = entries.map(|((_, local, peer), tally)| InboundPeer {
             local: *local,
             peer: address(*peer),
             unit: unit(tally.unit.winner(), name),
@@ -203,6 +220,42 @@ impl Core {
     }
 }
 
+/// With the names of their units, the largest first.
+fn named(rows: &[MakerRow<Cgroup>], name: &mut impl FnMut(CgroupId) -> String) -> Vec<Maker> {
+    let mut merged = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.sockets > 0) {
+        let unit = match row.unit {
+            Unit::Known(cgroup) => name(cgroup_id(cgroup)),
+            Unit::Unknown => unit(None, name),
+            Unit::Other => OTHER.to_owned(),
+        };
+        *merged.entry((row.role, row.endpoint, unit)).or_insert(0) += row.sockets;
+    }
+    let rows = merged.into_iter();
+    let mut makers: Vec<Maker> =
+        rows.map(|((role, endpoint, unit), sockets)| Maker { role, endpoint, unit, sockets }).collect();
+    makers.sort_by_key(|maker| std::cmp::Reverse(maker.sockets));
+    makers
+}
+
+/// How much each grew in the window, the most first.
+fn contacts(
+    window: &EvidenceWindow<'_>,
+    counts: fn(&Moment) -> &BTreeMap<EndKey, u64>,
+    name: &mut impl FnMut(CgroupId) -> String,
+) -> Vec<Contact> {
+    let Some(before) = window.before.map(counts) else { return vec![] };
+    let rows = counts(window.now).iter().map(|(key, &count)| {
+        let &(role, endpoint, cgroup) = key;
+        let count = count.saturating_sub(before.get(key).copied().unwrap_or(0));
+        (role, endpoint, cgroup, count)
+    });
+    let mut rows: Vec<_> = rows.filter(|row| row.3 > 0).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.3));
+    rows.truncate(ROWS);
+    rows.into_iter().map(|(role, endpoint, cgroup, count)| Contact { role, endpoint, unit: name(cgroup), count }).collect()
+}
+
 fn sysctls(host: &HostFigures) -> Sysctls {
     Sysctls {
         tcp_max_tw_buckets: host.tcp_max_tw_buckets,
@@ -223,13 +276,15 @@ fn failures(window: &EvidenceWindow<'_>, name: &mut impl FnMut(CgroupId) -> Stri
         if count == 0 {
             continue;
         }
-        let &(destination, reason, cgroup) = key;
+        let &(netns, destination, reason, cgroup) = key;
         let towards = |moment: &Moment| {
-            let towards = moment.opened.iter().filter(|((_, to), _)| *to == destination);
+            let to = |key: &PortKey| key.netns == netns && key.destination == destination;
+            let towards = moment.opened.iter().filter(|(key, _)| to(key));
             towards.map(|(_, opened)| *opened).sum::<u64>()
         };
         let opened = towards(window.now).checked_sub(towards(before));
-        rows.push(FailedConnects { destination, reason, unit: name(cgroup), count, opened });
+        let namespace = window.foreign(netns);
+        rows.push(FailedConnects { destination, reason, unit: name(cgroup), namespace, count, opened });
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.count));
     rows.truncate(ROWS);

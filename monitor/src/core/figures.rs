@@ -130,8 +130,8 @@ impl Pages {
         let Some(usage) = &view.ports else { return PortFigures { available, ..PortFigures::default() } };
         // Where rows read alike the fullest counts: a sum over destinations says nothing about a range that each has to itself.
         let mut merged: BTreeMap<(String, String), u64> = BTreeMap::new();
-        for ((source, destination), tally) in &usage.tuples.entries {
-            let key = (address_label(self.detail, *source), endpoint_label(self.detail, *destination));
+        for (key, tally) in &usage.tuples.entries {
+            let key = (address_label(self.detail, key.source), endpoint_label(self.detail, key.destination));
             let used = merged.entry(key).or_default();
             *used = (*used).max(tally.used);
         }

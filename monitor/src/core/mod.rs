@@ -4,6 +4,7 @@ mod contacts;
 mod evidence;
 mod figures;
 mod flows;
+mod growth;
 mod moment;
 mod tally;
 #[cfg(test)]
@@ -12,8 +13,8 @@ mod time_wait;
 mod view;
 
 use crate::aggregate::{
-    Aggregates, CensusStatus, EphemeralRange, KernelCounters, Lost, Populations, ProbeStatus, Readings, SmallSockets,
-    Snapshot, Units,
+    Aggregates, CensusStatus, EphemeralRange, KernelCounters, Lost, Populations, ProbeStatus, Ranges, Readings,
+    SmallSockets, Snapshot, Units,
 };
 use crate::census;
 use crate::config::EndpointDetail;
@@ -22,6 +23,7 @@ use crate::event::{CgroupId, Event, TcpState};
 use crate::input::{HostFigures, Input, Walk};
 use crate::lifecycle::{Connection, Options, Outcome, Role, Tracker};
 use contacts::Contacts;
+use growth::Growth;
 use figures::{Pages, Sources};
 use tally::{Tally, seed};
 use time_wait::Ledger;
@@ -90,9 +92,10 @@ pub struct Core {
     missed_at_last_walk: u64,
     small: SmallSockets,
     requests: Vec<(CgroupId, u64)>,
-    range: Option<EphemeralRange>,
+    ranges: Ranges,
     ledger: Ledger,
     contacts: Contacts,
+    growth: Growth,
     /// Of the last census.
     view: View,
     pages: Pages,
@@ -116,9 +119,10 @@ impl Core {
             missed_at_last_walk: 0,
             small: SmallSockets::default(),
             requests: Vec::new(),
-            range: None,
+            ranges: Ranges::default(),
             ledger: Ledger::new(options.owners),
             contacts: Contacts::default(),
+            growth: Growth::default(),
             view: View::default(),
             pages: Pages::new(options.top, options.endpoints),
         }
@@ -133,7 +137,9 @@ impl Core {
                 self.probe_missed = *probe_missed;
             }
             Input::Host(figures) => self.handle_host(*figures),
-            Input::Ports { range, reserved } => self.range = EphemeralRange::parse(range, reserved).ok(),
+            Input::Ports { netns, range, reserved } => {
+                self.ranges.set(*netns, EphemeralRange::parse(range, reserved).ok());
+            }
             // Names matter only at the edges.
             Input::Unit { .. } => {}
             Input::WalkBegins { at, counters } => {
@@ -163,14 +169,14 @@ impl Core {
             };
             observer.event(&event, known);
         }
-        let Self { aggregates, tracker, ledger, contacts, view, range, .. } = self;
+        let Self { aggregates, tracker, ledger, contacts, view, ranges, .. } = self;
         tracker.handle_event(&event, &mut |outcome| {
             aggregates.apply(&outcome);
             contacts.apply(&event, &outcome);
             if let Outcome::Finished(end) = &outcome {
                 let role = match end.role {
                     Role::Client | Role::Server => end.role,
-                    Role::Unknown => view.listening.role_of(end.netns, &end.tuple, range.as_ref()),
+                    Role::Unknown => view.listening.role_of(end.netns, &end.tuple, ranges.own()),
                 };
                 ledger.finished(end, role);
             }
@@ -213,7 +219,10 @@ impl Core {
         });
         self.totals = after;
         self.handle_host(walk.host);
-        self.view = view::take(walk, found, &self.tracker, &mut self.ledger, self.range.as_ref());
+        self.view = view::take(walk, found, &self.tracker, &mut self.ledger, &self.ranges);
+        if let Some(usage) = &self.view.ports {
+            self.growth.take(walk.began, &usage.tuples, &self.contacts);
+        }
         self.small = tally.small;
         self.requests = tally.requests;
         self.walks_done += 1;
@@ -272,7 +281,7 @@ impl Core {
         let sources = Sources {
             ledger: &mut self.ledger,
             view: &self.view,
-            range: self.range.as_ref(),
+            range: self.ranges.own(),
             host: &self.host,
             time_wait: snapshot.sockets[TcpState::TimeWait.index()],
         };

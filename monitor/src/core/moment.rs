@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Core;
-use super::contacts::FailureKey;
+use super::contacts::{EndKey, FailureKey};
 use crate::aggregate::{Histogram, PerRole, PortKey};
 use crate::event::{CgroupId, KernelTime, TcpState};
 use crate::input::HostFigures;
@@ -11,9 +11,6 @@ use crate::lifecycle::{Close, Role};
 
 /// Bounds of the steps of [`crate::diagnose::HandshakeTail`], nanoseconds.
 const STEPS_NS: [u64; 3] = [1_000_000_000, 3_000_000_000, 7_000_000_000];
-
-/// Pairs of source and destination kept with their ports.
-const TUPLES: usize = 64;
 
 /// What the core had counted at one moment: a few KiB, up to 150 KiB on a host with a thousand busy destinations.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +25,9 @@ pub struct Moment {
     pub(super) host: HostFigures,
     pub(super) failed: BTreeMap<FailureKey, u64>,
     pub(super) opened: BTreeMap<PortKey, u64>,
-    /// Ports in use, as of the census before; `None` before the first.
-    pub(super) ports: Option<BTreeMap<PortKey, u64>>,
+    pub(super) slow: BTreeMap<EndKey, u64>,
+    pub(super) reset: BTreeMap<EndKey, u64>,
+    pub(super) syns_again: u64,
     pub(super) close_wait: Option<BTreeMap<CgroupId, u64>>,
     pub(super) fin_wait2: Option<u64>,
 }
@@ -42,7 +40,6 @@ impl Core {
             closes.iter_mut().zip(by_close).for_each(|(sum, count)| *sum += count);
         }
         let known = self.walks_done > 0;
-        let tuples = self.view.ports.as_ref().map(|usage| &usage.tuples.entries);
         Moment {
             at,
             other_netns_transitions: self.totals.other_netns,
@@ -52,7 +49,9 @@ impl Core {
             host: self.host,
             failed: self.contacts.failed.iter().map(|(&key, &count)| (key, count)).collect(),
             opened: self.contacts.opened.iter().map(|(&key, &count)| (key, count)).collect(),
-            ports: tuples.map(|rows| rows.iter().take(TUPLES).map(|(key, tally)| (*key, tally.used)).collect()),
+            slow: self.contacts.slow.iter().map(|(&key, &count)| (key, count)).collect(),
+            reset: self.contacts.reset.iter().map(|(&key, &count)| (key, count)).collect(),
+            syns_again: self.contacts.syns_again,
             close_wait: known.then(|| self.close_wait_now()),
             fin_wait2: self
                 .populations

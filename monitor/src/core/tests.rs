@@ -57,7 +57,7 @@ fn walk(core: &mut Core, seconds: u64, sockets: &[u8]) {
 #[test]
 fn a_hundred_thousand_small_sockets_are_attributed_with_exact_sums() {
     let mut core = core();
-    core.handle(&Input::Ports { range: "32768\t60999\n", reserved: "" }, &mut ());
+    core.handle(&Input::Ports { netns: None, range: "32768\t60999\n", reserved: "" }, &mut ());
     for n in 0..100_000 {
         let socket = small(n, 0);
         let found = census::decode_record(&bytes(&socket)).expect("a whole record");
@@ -97,7 +97,7 @@ fn a_hundred_thousand_small_sockets_are_attributed_with_exact_sums() {
 fn less_of_an_endpoint_merges_rows_and_keeps_the_sum() {
     let check = |endpoints, labels: &[(&str, u64)]| {
         let mut core = Core { pages: Pages::new(30, endpoints), ..core() };
-        core.handle(&Input::Ports { range: "32768\t60999\n", reserved: "" }, &mut ());
+        core.handle(&Input::Ports { netns: None, range: "32768\t60999\n", reserved: "" }, &mut ());
         let sockets: Vec<u8> = (0..100).flat_map(|n| bytes(&small(n, 1000))).collect();
         walk(&mut core, 2, &sockets);
         let rows = core.snapshot(Gauges::default(), name).figures.time_wait.rows;
@@ -113,7 +113,7 @@ fn less_of_an_endpoint_merges_rows_and_keeps_the_sum() {
 #[test]
 fn evidence_has_levels_at_once_and_deltas_with_a_second_moment() {
     let mut core = core();
-    core.handle(&Input::Ports { range: "32768\t60999\n", reserved: "" }, &mut ());
+    core.handle(&Input::Ports { netns: None, range: "32768\t60999\n", reserved: "" }, &mut ());
     let sockets: Vec<u8> = (0..100).flat_map(|n| bytes(&small(n * 50, 59_000))).collect();
     walk(&mut core, 2, &sockets);
     let first = core.moment(KernelTime(2 * SECOND));

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::flows::Cgroup;
 use super::time_wait::Ledger;
 use crate::aggregate::{
-    EphemeralRange, Inbound, Listening, OwnedBy, PeerKey, PeerTally, PortSocket, PortUsage, Ports, SmallSocket,
+    Inbound, Listening, MakerRow, OwnedBy, PeerKey, PeerTally, PortSocket, PortUsage, Ports, Ranges, SmallSocket,
     Substate, Top,
 };
 use crate::census::{Found, Kind};
@@ -52,6 +52,10 @@ pub struct View {
     pub other_listeners: Listen,
     pub listeners_folded: u64,
     pub close_wait: BTreeMap<CgroupId, CloseWaits>,
+    /// TIME_WAIT and small FIN_WAIT2 sockets: the kernel limits them by namespace.
+    pub small: BTreeMap<NetnsId, u64>,
+    /// Makers of small FIN_WAIT2 sockets, the largest first.
+    pub fin_wait2: Vec<MakerRow<Cgroup>>,
     pub listening: Listening,
 }
 
@@ -61,13 +65,14 @@ pub fn take<I: Iterator<Item = Found>>(
     found: impl Fn() -> I,
     tracker: &Tracker,
     ledger: &mut Ledger,
-    range: Option<&EphemeralRange>,
+    ranges: &Ranges,
 ) -> View {
+    let range = ranges.own();
     let mut view = View { wall_offset_seconds: walk.unix_seconds - walk.ended.0 as f64 / 1e9, ..View::default() };
     let listeners = view.add_listeners(found());
     let listening = std::mem::take(&mut view.listening);
     let mut counting = ledger.count(walk.began, &listening, range);
-    let mut ports = range.map(|range| Ports::new(range.clone(), PAIRS_CAPACITY));
+    let mut ports = range.map(|_| Ports::new(ranges, PAIRS_CAPACITY));
     let mut inbound = Inbound::new(PAIRS_CAPACITY);
     for socket in found() {
         let (by, time_wait) = match socket.kind {
@@ -89,6 +94,7 @@ pub fn take<I: Iterator<Item = Found>>(
                     _ => Substate::TimeWait,
                 };
                 let small = SmallSocket { netns: socket.netns, tuple: socket.tuple, substate, remaining_ms };
+                *view.small.entry(socket.netns).or_default() += 1;
                 (counting.add(&small), substate == Substate::TimeWait)
             }
             Kind::Request { listener, .. } => {
@@ -99,15 +105,17 @@ pub fn take<I: Iterator<Item = Found>>(
         let unit = by.unit.map(|unit| CgroupId(unit.get()));
         let (source, destination) = (socket.tuple.source(), socket.tuple.destination());
         match by.role {
-            Role::Server => inbound.add(source, destination.addr, time_wait, unit),
+            Role::Server => inbound.add((socket.netns, source, destination.addr), time_wait, unit),
             Role::Client | Role::Unknown => {
                 if let Some(ports) = &mut ports {
-                    ports.add(PortSocket { source, destination, time_wait, role: by.role, unit });
+                    let netns = socket.netns;
+                    ports.add(PortSocket { netns, source, destination, time_wait, role: by.role, unit });
                 }
             }
         }
     }
-    let counted = counting.finish();
+    let mut counted = counting.finish();
+    view.fin_wait2 = counted.take_fin_wait2();
     ledger.finish(counted, walk.began, walk.host.tw_recycled);
     view.listening = listening;
     view.ports = ports.map(|ports| ports.finish(PAIRS_KEPT));

@@ -26,10 +26,15 @@ pub struct Evidence {
     pub time_wait: Option<TimeWait>,
     /// Sockets of accepted connections by local endpoint and peer address, the busiest. Source: census.
     pub inbound: Option<Vec<InboundPeer>>,
+    /// TIME_WAIT and small FIN_WAIT2 sockets of the daemon's own namespace, whose limit `tcp_max_tw_buckets` is; `None` when no other is
+    /// watched. Source: census.
+    pub small_here: Option<u64>,
     /// Closed sockets that wait in FIN_WAIT2 as small sockets. Source: census.
     pub small_fin_wait2: Option<u64>,
     /// All FIN_WAIT2 sockets, small ones included. Source: census.
     pub fin_wait2: Option<Level>,
+    /// Small FIN_WAIT2 sockets by maker, the busiest. Source: census.
+    pub fin_wait2_makers: Vec<Maker>,
     /// Sockets without an owner. Source: `orphan` of sockstat, which counts all namespaces together.
     pub orphans: Option<Level>,
     /// Source: census, and the time at which each was seen to get there.
@@ -40,10 +45,16 @@ pub struct Evidence {
     pub counters: Counters,
     /// connect() calls that failed in the window. Source: tracked transitions.
     pub failures: Option<Vec<FailedConnects>>,
+    /// SYNs sent again by the connects that timed out in the window. Source: tracked transitions.
+    pub syns_again: Option<u64>,
     /// Handshakes that ended in the window, by time. Source: the handshake histograms.
     pub handshakes: Option<Vec<HandshakeTail>>,
+    /// Those of a second or more, the busiest. Source: tracked transitions.
+    pub slow_handshakes: Vec<Contact>,
     /// Connections that ended in the window, by [`Close::index`]. Source: tracked transitions.
     pub closes: Option<[u64; Close::COUNT]>,
+    /// Those that ended in a reset, the busiest. Source: tracked transitions.
+    pub resets: Vec<Contact>,
     /// Entries into TIME_WAIT per second over the window. Source: tracked transitions.
     pub time_wait_entered_per_second: Option<f64>,
     pub sysctl_files: Option<SysctlFiles>,
@@ -127,10 +138,18 @@ pub struct TupleUse {
     pub role: Role,
     /// The unit that holds most of them; `unknown` when it could not be learnt.
     pub unit: String,
-    /// Connects per second over the window.
+    /// Its network namespace, when that is not the daemon's own.
+    pub namespace: Option<u32>,
+    /// P of its namespace, when that is known better than by [`Evidence::ports_available`].
+    pub ports: Option<u64>,
+    /// Connections opened in the window.
+    pub opened: Option<u64>,
+    /// Connections opened per second over the last seconds.
     pub opens_per_second: Option<f64>,
-    /// Of `used`.
+    /// Of `used`, over the last seconds.
     pub trend: Option<Trend>,
+    /// Seconds since `used` was counted.
+    pub age_seconds: Option<f64>,
 }
 
 /// Ports of the ephemeral range in use by one source address.
@@ -145,6 +164,10 @@ pub struct SourceUse {
     pub busiest_destination: u64,
     /// The unit that holds most of them.
     pub unit: String,
+    /// Its network namespace, when that is not the daemon's own.
+    pub namespace: Option<u32>,
+    /// P of its namespace, when that is known better than by [`Evidence::ports_available`].
+    pub ports: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,6 +192,16 @@ impl TimeWait {
     pub fn of_role(&self, role: Role) -> u64 {
         self.makers.iter().filter(|maker| maker.role == role).map(|maker| maker.sockets).sum()
     }
+}
+
+/// Connections of one unit with one end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    pub role: Role,
+    /// Client: the remote end. Server: the local end.
+    pub endpoint: Endpoint,
+    pub unit: String,
+    pub count: u64,
 }
 
 /// Accepted connections from one address to one local endpoint.
@@ -208,6 +241,8 @@ pub struct FailedConnects {
     pub destination: Endpoint,
     pub reason: ConnectFailure,
     pub unit: String,
+    /// The network namespace, when that is not the daemon's own.
+    pub namespace: Option<u32>,
     pub count: u64,
     /// Connects to the same destination that succeeded in the window.
     pub opened: Option<u64>,

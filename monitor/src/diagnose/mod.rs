@@ -18,6 +18,7 @@ mod harmless;
 mod inbound;
 mod namespaces;
 mod outbound;
+mod outlook;
 pub mod report;
 mod resets;
 pub mod sysctl_file;

@@ -74,6 +74,19 @@ pub fn unit_name(unit: &str) -> String {
     }
 }
 
+/// Where it is, when that is another network namespace than the daemon's.
+pub fn in_namespace(namespace: Option<u32>) -> String {
+    namespace.map_or(String::new(), |namespace| format!(", in network namespace {namespace}"))
+}
+
+/// A shell command, run in that network namespace: `lsns` finds a process that is in it.
+pub fn inside(namespace: Option<u32>, command: &str) -> String {
+    match namespace {
+        None => command.to_owned(),
+        Some(namespace) => format!("nsenter -n -t $(lsns -n -o PID {namespace} | head -1) {command}"),
+    }
+}
+
 fn escape(c: char) -> Vec<char> {
     match c {
         '"' | '\\' => vec!['\\', c],
@@ -122,6 +135,13 @@ mod tests {
         assert_eq!((percent(0.4132).as_str(), percent(0.4).as_str()), ("41.3 %", "40 %"));
         assert_eq!([612.4, 9.96, 0.011, -40.0].map(per_second), ["612/s", "10.0/s", "0.011/s", "-40/s"]);
         assert_eq!((count(1, "socket").as_str(), count(2000, "socket").as_str()), ("1 socket", "2,000 sockets"));
+    }
+
+    #[test]
+    fn another_namespace_is_named() {
+        assert_eq!((in_namespace(None).as_str(), inside(None, "ss -s").as_str()), ("", "ss -s"));
+        assert_eq!(in_namespace(Some(7)), ", in network namespace 7");
+        assert_eq!(inside(Some(7), "ss -s"), "nsenter -n -t $(lsns -n -o PID 7 | head -1) ss -s");
     }
 
     #[test]

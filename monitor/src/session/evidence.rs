@@ -6,6 +6,7 @@ use super::{Session, clock};
 use crate::core::{EvidenceWindow, Moment, Observer};
 use crate::diagnose::{Evidence, Namespaces};
 use crate::history::History;
+use crate::host::read_own_netns;
 
 impl Session {
     /// Remembers the counters when that is due; for the first time as soon as the populations are known.
@@ -19,10 +20,11 @@ impl Session {
     pub fn evidence(&mut self, window: Duration, history: &History, observer: &mut impl Observer) -> Option<Evidence> {
         let moment = self.moment(observer);
         let before = history.base(moment.at, window)?;
+        let own_netns = self.watches_all.then(|| read_own_netns().ok()).flatten();
         let Self { core, cgroups, .. } = self;
         let now = Instant::now();
         let mut since = |before| {
-            let window = EvidenceWindow { before: Some(before), now: &moment };
+            let window = EvidenceWindow { before: Some(before), now: &moment, own_netns };
             core.evidence(&window, |cgroup| cgroups.unit(cgroup, now).to_string())
         };
         let mut evidence = since(before);

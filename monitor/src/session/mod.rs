@@ -7,12 +7,14 @@ mod schedule;
 mod waker;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::aggregate::Snapshot;
 use crate::config::EndpointDetail;
 use crate::core::{Core, CoreOptions, Gauges, OWNERS_DEFAULT, Observer};
+use crate::event::NetnsId;
 use crate::host::CgroupNames;
 use crate::input::{Input, Walk};
 use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, RingReader, Skipped};
@@ -61,6 +63,8 @@ pub struct Session {
     host_read_at: Option<Instant>,
     /// The texts that the core was given last.
     ports: Option<(String, String)>,
+    /// The same of other namespaces.
+    other_ports: BTreeMap<NetnsId, (String, String)>,
     waker: Waker,
     skipped: Skipped,
     missed: Missed,
@@ -100,6 +104,7 @@ impl Session {
             walk: None,
             host_read_at: None,
             ports: None,
+            other_ports: BTreeMap::new(),
             waker,
             skipped: Skipped::default(),
             missed: Missed::default(),
@@ -210,7 +215,7 @@ impl Session {
         self.feed(&Input::Host(host), observer);
         let ports = read_ports();
         if let Some((range, reserved)) = ports.as_ref().filter(|_| ports != self.ports) {
-            self.feed(&Input::Ports { range, reserved }, observer);
+            self.feed(&Input::Ports { netns: None, range, reserved }, observer);
             self.ports = ports;
         }
     }
@@ -259,6 +264,7 @@ impl Session {
         };
         self.drain_all(observer);
         self.schedule.done(Instant::now(), walked.took);
+        self.feed_other_ports(walked.ports, observer);
         let walk = Walk {
             began: walked.began,
             ended: walked.ended,
@@ -268,6 +274,16 @@ impl Session {
             unix_seconds: walked.unix_seconds,
         };
         self.feed(&Input::Walk(walk), observer);
+    }
+
+    /// Ranges of other namespaces, where they are new or have changed.
+    fn feed_other_ports(&mut self, ports: Vec<(NetnsId, (String, String))>, observer: &mut impl Observer) {
+        for (netns, texts) in &ports {
+            if self.other_ports.get(netns) != Some(texts) {
+                self.feed(&Input::Ports { netns: Some(*netns), range: &texts.0, reserved: &texts.1 }, observer);
+            }
+        }
+        self.other_ports = ports.into_iter().collect();
     }
 
     fn walk_failed(&mut self, error: &dyn std::fmt::Display, observer: &mut impl Observer) {

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::event::KernelTime;
-use crate::host::{enter_netns, host_namespaces, read_snmp, read_sockstat, read_sysctl};
+use crate::event::{KernelTime, NetnsId};
+use crate::host::{enter_netns, host_namespaces, read_netns, read_own_netns, read_snmp, read_sockstat, read_sysctl};
 use crate::input::HostFigures;
 use crate::kernel;
 
@@ -23,6 +23,8 @@ pub struct Walked {
     pub unix_seconds: f64,
     pub took: Duration,
     pub host: HostFigures,
+    /// The ranges of other namespaces: the texts of [`read_ports`].
+    pub ports: Vec<(NetnsId, (String, String))>,
     /// Records of [`synfin_ebpf::abi::CensusSocket`].
     pub sockets: Vec<u8>,
 }
@@ -65,7 +67,7 @@ impl WalkUnderWay {
 
 fn read_walk(reach: Reach) -> io::Result<Walked> {
     let (began, started) = (clock::kernel_now(), Instant::now());
-    let mut sockets = Vec::new();
+    let (mut sockets, mut ports) = (Vec::new(), Vec::new());
     let (host, took) = match reach {
         Reach::Own(mut walk) => {
             walk.read_to_end(&mut sockets)?;
@@ -74,22 +76,25 @@ fn read_walk(reach: Reach) -> io::Result<Walked> {
         }
         Reach::All(link) => {
             let (own, mut time_wait) = (read_host_figures(), 0);
+            let of_process = read_own_netns().ok();
             for namespace in host_namespaces()? {
                 // This thread ends with the walk, so nobody else is moved.
                 enter_netns(&namespace)?;
                 kernel::create_census(link.as_fd())?.read_to_end(&mut sockets)?;
-                time_wait += read_host_figures().time_wait.unwrap_or(0);
+                time_wait += read_sockstat(Path::new(THIS_THREAD)).unwrap_or_default().tw.unwrap_or(0);
+                let id = read_netns(&Path::new(THIS_THREAD).join("ns/net")).ok();
+                ports.extend(id.filter(|id| of_process != Some(*id)).zip(read_ports()));
             }
             // The population is summed up; the other figures are of this process' own namespace.
             (HostFigures { time_wait: Some(time_wait), syncookies_received: None, ..own }, started.elapsed())
         }
     };
-    Ok(Walked { began, ended: clock::kernel_now(), unix_seconds: clock::unix_now(), took, host, sockets })
+    Ok(Walked { began, ended: clock::kernel_now(), unix_seconds: clock::unix_now(), took, host, ports, sockets })
 }
 
 /// The figures of this process' own network namespace.
 pub fn read_host_figures() -> HostFigures {
-    let process = Path::new("/proc/thread-self");
+    let process = Path::new(THIS_THREAD);
     let sockstat = read_sockstat(process).unwrap_or_default();
     let snmp = read_snmp(process).unwrap_or_default();
     let sysctl = |key| read_sysctl(Path::new(SYSCTLS), key)?.parse().ok();
@@ -118,6 +123,8 @@ pub fn read_host_figures() -> HostFigures {
 }
 
 const SYSCTLS: &str = "/proc/sys";
+/// A thread may be in another network namespace than its process.
+const THIS_THREAD: &str = "/proc/thread-self";
 
 /// The texts of `ip_local_port_range` and `ip_local_reserved_ports`; `None` when the first cannot be read.
 pub fn read_ports() -> Option<(String, String)> {

@@ -2,7 +2,7 @@
 
 use synfin_ebpf::abi::Counters;
 
-use crate::event::{CgroupId, KernelTime};
+use crate::event::{CgroupId, KernelTime, NetnsId};
 use crate::input::{HostFigures, Input, Walk};
 
 /// Kinds of frames.
@@ -34,10 +34,13 @@ pub fn encode(input: &Input<'_>, out: &mut Vec<u8>) -> u32 {
             put_host(out, figures);
             kind::HOST
         }
-        Input::Ports { range, reserved } => {
+        Input::Ports { netns, range, reserved } => {
             out.extend_from_slice(range.as_bytes());
             out.push(0);
             out.extend_from_slice(reserved.as_bytes());
+            if let Some(netns) = netns {
+                out.extend_from_slice(format!("\0{}", netns.0).as_bytes());
+            }
             kind::PORTS
         }
         Input::Unit { cgroup, name } => {
@@ -75,7 +78,11 @@ pub fn decode<R>(kind: u32, mut payload: &[u8], handle: impl FnOnce(Input<'_>) -
         kind::HOST => handle(Input::Host(take_host(from)?)),
         kind::PORTS => {
             let (range, reserved) = std::str::from_utf8(from).ok()?.split_once('\0')?;
-            handle(Input::Ports { range, reserved })
+            let (reserved, netns) = match reserved.split_once('\0') {
+                None => (reserved, None),
+                Some((reserved, netns)) => (reserved, Some(NetnsId(netns.parse().ok()?))),
+            };
+            handle(Input::Ports { netns, range, reserved })
         }
         kind::UNIT => {
             let cgroup = CgroupId(take(from)?);
