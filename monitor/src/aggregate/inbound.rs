@@ -67,7 +67,10 @@ mod tests {
         let unit = Majority::of(Some('u'));
         let mut two = unit.clone();
         two.add(unit);
-        assert_eq!(top.entries, [((local(80), peer(1)), PeerTally { sockets: 2, time_wait: 1, unit: two })]);
+        assert_eq!(
+            top.entries,
+            [((NetnsId(1), local(80), peer(1)), PeerTally { sockets: 2, time_wait: 1, unit: two })]
+        );
         assert_eq!((top.other, top.total, top.folded), (2, 4, 2));
     }
 }

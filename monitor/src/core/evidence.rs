@@ -8,8 +8,8 @@ use super::flows::Cgroup;
 use super::{Core, Moment};
 use crate::aggregate::{EphemeralRange, MakerRow, OTHER, PortKey, Unit};
 use crate::diagnose::{
-    CloseWait, Contact, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, Maker, SourceUse,
-    Sysctls, TimeWait, Trend, TupleUse,
+    CloseWait, Contact, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, Maker,
+    SourceUse, Sysctls, TimeWait, Trend, TupleUse,
 };
 use crate::event::{CgroupId, NetnsId};
 use crate::input::HostFigures;
@@ -253,7 +253,9 @@ fn contacts(
     let mut rows: Vec<_> = rows.filter(|row| row.3 > 0).collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.3));
     rows.truncate(ROWS);
-    rows.into_iter().map(|(role, endpoint, cgroup, count)| Contact { role, endpoint, unit: name(cgroup), count }).collect()
+    rows.into_iter()
+        .map(|(role, endpoint, cgroup, count)| Contact { role, endpoint, unit: name(cgroup), count })
+        .collect()
 }
 
 fn sysctls(host: &HostFigures) -> Sysctls {

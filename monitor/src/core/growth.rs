@@ -62,7 +62,8 @@ impl Growth {
     ///
     /// It begins where the pair last had no port at all: what was before says nothing of the load that came then.
     pub fn pace(&self, key: &PortKey) -> Option<Pace> {
-        let (last, before) = self.0.iter().collect::<Vec<_>>().split_last().map(|(last, before)| (*last, before.to_vec()))?;
+        let (last, before) =
+            self.0.iter().collect::<Vec<_>>().split_last().map(|(last, before)| (*last, before.to_vec()))?;
         let used = |look: &Look| look.used.get(key).copied().or(look.complete.then_some(0));
         let known = |look: &&Look| used(look).is_some();
         let empty = before.iter().rev().copied().find(|look| used(look) == Some(0));

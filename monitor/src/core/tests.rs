@@ -6,7 +6,7 @@ use synfin_ebpf::abi::{AF_INET, CensusSocket, Counters, state};
 
 use super::*;
 use crate::diagnose::{Maker, diagnose};
-use crate::event::{Endpoint, KernelTime};
+use crate::event::{Endpoint, KernelTime, NetnsId};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -117,7 +117,7 @@ fn evidence_has_levels_at_once_and_deltas_with_a_second_moment() {
     let sockets: Vec<u8> = (0..100).flat_map(|n| bytes(&small(n * 50, 59_000))).collect();
     walk(&mut core, 2, &sockets);
     let first = core.moment(KernelTime(2 * SECOND));
-    let alone = core.evidence(&EvidenceWindow { before: None, now: &first }, name);
+    let alone = core.evidence(&EvidenceWindow { before: None, now: &first, own_netns: None }, name);
     let makers = alone.time_wait.as_ref().map(|time_wait| time_wait.makers.clone());
     let endpoint = Endpoint { addr: crate::event::mapped(std::net::Ipv4Addr::new(10, 0, 0, 0)), port: 443 };
     let maker = Maker { role: Role::Client, endpoint: Some(endpoint), unit: "unit0".into(), sockets: 100 };
@@ -129,10 +129,26 @@ fn evidence_has_levels_at_once_and_deltas_with_a_second_moment() {
     walk(&mut core, 12, &sockets);
     core.handle(&Input::Host(HostFigures { tw_recycled: Some(4), ..HostFigures::default() }), &mut ());
     let second = core.moment(KernelTime(12 * SECOND));
-    let evidence = core.evidence(&EvidenceWindow { before: Some(&first), now: &second }, name);
+    let evidence = core.evidence(&EvidenceWindow { before: Some(&first), now: &second, own_netns: None }, name);
     let trend = evidence.tuples.as_ref().and_then(|tuples| tuples[0].trend).map(crate::diagnose::Trend::per_second);
     assert_eq!((evidence.window_seconds, trend), (Some(10.0), Some(20.0)));
     assert_eq!(evidence.counters.tw_recycled, None, "the counter was not there before");
     assert_eq!(evidence.closes.map(|closes| closes.iter().sum::<u64>()), Some(0));
     assert_eq!(diagnose(&evidence).worst(), None);
+}
+
+#[test]
+fn with_all_namespaces_watched_each_keeps_its_own_numbers() {
+    let mut core = core();
+    core.handle(&Input::Ports { netns: None, range: "32768\t60999\n", reserved: "" }, &mut ());
+    core.handle(&Input::Ports { netns: Some(NetnsId(2)), range: "32768\t33767\n", reserved: "" }, &mut ());
+    let of = |netns, n: u32| bytes(&CensusSocket { netns, ..small(n * 50, 59_000) });
+    let sockets: Vec<u8> = (0..100).map(|n| of(1, n)).chain((0..30).map(|n| of(2, n))).flatten().collect();
+    walk(&mut core, 2, &sockets);
+    let now = core.moment(KernelTime(2 * SECOND));
+    let evidence = core.evidence(&EvidenceWindow { before: None, now: &now, own_netns: Some(NetnsId(1)) }, name);
+    let tuples = evidence.tuples.iter().flatten().map(|tuple| (tuple.namespace, tuple.used, tuple.ports));
+    assert_eq!(tuples.collect::<Vec<_>>(), [(None, 100, Some(28_232)), (Some(2), 30, Some(1000))]);
+    assert_eq!(evidence.small_here, Some(100), "the limit of our namespace is not for those of others");
+    assert_eq!(evidence.time_wait.map(|time_wait| time_wait.total), Some(130));
 }

@@ -3,7 +3,9 @@
 use super::Evidence;
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify};
 use super::formulas::{at_least, overflows_buckets, share};
+use super::harmless::makers;
 use super::text::{count, percent, thousands};
+use crate::lifecycle::Role;
 
 /// Below this the table is no subject.
 pub const HALF_SHARE: f64 = 0.5;
@@ -15,7 +17,8 @@ pub fn overflow(e: &Evidence) -> Verdict {
     let overflowed = e.counters.time_wait_overflow;
     let max = e.sysctls.tcp_max_tw_buckets;
     // The kernel counts both kinds of small sockets against the limit.
-    let small = e.time_wait.as_ref().map(|time_wait| time_wait.total + e.small_fin_wait2.unwrap_or(0));
+    let small = (e.small_here)
+        .or_else(|| e.time_wait.as_ref().map(|time_wait| time_wait.total + e.small_fin_wait2.unwrap_or(0)));
     let severity = match (overflowed, small, max) {
         (Some(1..), _, _) => Severity::Critical,
         (_, Some(small), Some(max)) if small >= at_least(NEAR_SHARE, max) => Severity::Warning,
@@ -41,7 +44,7 @@ pub fn overflow(e: &Evidence) -> Verdict {
     add("tcp_max_tw_buckets", max, "sockets", "sysctl");
     add("its default on this host", e.sysctls.tcp_max_tw_buckets_default, "sockets", "tcp_ehash_entries / 2");
     measured.extend(e.time_wait_entered_per_second.map(|rate| Measured {
-        name: "entries into TIME_WAIT",
+        name: "connections that entered TIME_WAIT",
         value: rate.into(),
         unit: "1/s",
         source: "tracked transitions",
@@ -52,20 +55,26 @@ pub fn overflow(e: &Evidence) -> Verdict {
         severity,
         title: match (severity, small, max) {
             (Severity::Critical, _, _) => {
-                format!("the kernel destroyed {} early: the limit is reached", count(overflowed.unwrap_or(0), "TIME_WAIT socket"))
+                let cut_short = count(overflowed.unwrap_or(0), "TIME_WAIT socket");
+                format!("TIME_WAIT table full: the kernel dropped {cut_short} before their time")
             }
             (Severity::Warning | Severity::Info, Some(small), Some(max)) => {
                 format!("TIME_WAIT table {} full: {} of {}", percent(share(small, max)), thousands(small), thousands(max))
             }
             (Severity::Warning | Severity::Info, _, _) => "the TIME_WAIT table is filling up".into(),
         },
-        whose: vec![if lowered {
-            "this network namespace; its limit is below the kernel's default, somebody lowered it".into()
-        } else {
-            "this network namespace, all units together".into()
-        }],
-        why: "Above tcp_max_tw_buckets the kernel drops the wait without a word: a late packet can then hit a new connection \
-              on the same ports. Only TCPTimeWaitOverflow tells."
+        whose: {
+            let limit = if lowered {
+                "all units of this network namespace; somebody set the limit below the kernel's default"
+            } else {
+                "all units of this network namespace share the limit"
+            };
+            let mut lines = makers(e, Role::ALL.as_slice());
+            lines.push(limit.into());
+            lines
+        },
+        why: "Above tcp_max_tw_buckets the kernel ends a closed connection at once instead of letting it wait 60 s, and logs \
+              it at most once: a late packet can then disturb a new connection on the same ports."
             .into(),
         measured,
         threshold: Threshold {
@@ -80,7 +89,7 @@ pub fn overflow(e: &Evidence) -> Verdict {
         },
         fixes: vec![
             format!("raise it: sysctl -w net.ipv4.tcp_max_tw_buckets={target} (256 bytes a socket)"),
-            "then reduce the churn: keep-alive, connection pools".into(),
+            "then make fewer short connections: keep-alive, connection pools".into(),
         ],
         not_helpful: vec![
             "lowering tcp_max_tw_buckets: that is the fault itself".into(),

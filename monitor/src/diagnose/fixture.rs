@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::sysctl_file::{SysctlFiles, parse_sysctl_file};
 use super::{
-    CloseWait, Contact, Counters, Evidence, FailedConnects, Finding, HandshakeTail, InboundPeer, Level, Listener, Maker,
-    Namespaces, RULES, Rule, Severity, SourceUse, Sysctls, Threshold, TimeWait, Trend, TupleUse, Verify,
+    CloseWait, Contact, Counters, Evidence, FailedConnects, Finding, HandshakeTail, InboundPeer, Level, Listener,
+    Maker, Namespaces, RULES, Rule, Severity, SourceUse, Sysctls, Threshold, TimeWait, Trend, TupleUse, Verify,
 };
 use crate::event::{Endpoint, mapped};
 use crate::lifecycle::{Close, ConnectFailure, Role};
@@ -63,7 +63,15 @@ pub fn tuple(used: u64) -> TupleUse {
 
 pub fn source(sockets: u64, distinct_ports: u64, busiest_destination: u64) -> SourceUse {
     let source = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5));
-    SourceUse { source, sockets, distinct_ports, busiest_destination, unit: "proxy.service".into(), namespace: None, ports: None }
+    SourceUse {
+        source,
+        sockets,
+        distinct_ports,
+        busiest_destination,
+        unit: "proxy.service".into(),
+        namespace: None,
+        ports: None,
+    }
 }
 
 pub fn no_port(count: u64) -> FailedConnects {

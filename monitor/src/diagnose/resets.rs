@@ -1,8 +1,9 @@
 //! Resets where a close was expected: RS-001.
 
 use super::Evidence;
-use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify};
+use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::share;
+use super::handshake::contact_line;
 use super::text::{percent, thousands};
 use crate::lifecycle::Close;
 
@@ -35,15 +36,19 @@ pub fn instead_of_closes(e: &Evidence) -> Verdict {
     Ok(Some(Finding {
         id: "RS-001",
         severity: Severity::Info,
-        title: format!("{} of connections end in a reset, not a close", percent(share(resets, all))),
-        whose: vec![match by_us {
-            [Some(0), Some(0)] => "the peers: nothing was aborted on this side".into(),
+        title: format!("{} of connections ended in a reset, not in a close", percent(share(resets, all))),
+        whose: {
+            let mut lines = worst(&e.resets, |contact| contact_line(contact, "reset"));
+            lines.push(match by_us {
+            [Some(0), Some(0)] => "by the peers: nothing was aborted on this side".into(),
             [Some(unread), Some(linger)] => {
-                format!("this side aborted {} of {}", thousands((unread + linger).min(resets)), thousands(resets))
+                format!("by this side: {} of {}", thousands((unread + linger).min(resets)), thousands(resets))
             }
-            [None, _] | [_, None] => format!("{} connections, sent or received", thousands(resets)),
-        }],
-        why: "A reset throws away what is not yet delivered. It comes from SO_LINGER with zero, from close() with unread data, \
+            [None, _] | [_, None] => format!("{} connections, reset by either side", thousands(resets)),
+            });
+            lines
+        },
+        why: "A reset throws away what is not yet delivered. It comes from SO_LINGER with a time of zero, from close() with unread data, \
               or from a program that died. It leaves no TIME_WAIT, which is why some programs do it."
             .into(),
         measured,
@@ -54,7 +59,7 @@ pub fn instead_of_closes(e: &Evidence) -> Verdict {
         },
         fixes: vec![
             "read until end of file before close()".into(),
-            "take SO_LINGER with zero out of the application".into(),
+            "take SO_LINGER with a time of zero out of the application".into(),
             "look for crashes and health checks that hang up".into(),
         ],
         not_helpful: vec!["SO_LINGER with zero against TIME_WAIT: trades a harmless wait for lost data".into()],

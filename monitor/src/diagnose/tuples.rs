@@ -20,6 +20,8 @@ pub const POOL: &str = "ip_local_port_range less ip_local_reserved_ports";
 pub const NO_CENSUS: &str = "ports in use per destination are not known: no census of the socket tables";
 pub const NO_POOL: &str = "the ephemeral range is not known: ip_local_port_range could not be read";
 
+const TIME_TO_EXHAUSTION: &str = "time to exhaustion";
+
 const OTHER_FIX_RANGE: &str = "widen net.ipv4.ip_local_port_range, after listing the ports your services listen on in \
                                net.ipv4.ip_local_reserved_ports";
 
@@ -120,12 +122,10 @@ pub fn exhausted(e: &Evidence) -> Verdict {
         None if failed > 0 => 0,
         None => return None.or_missing(NO_POOL),
     };
-    let over = busiest_first(tuples, |tuple| {
-        pool(tuple, ports) > 0 && is_exhausted(tuple, ports) && !is_reused(e, tuple)
-    });
+    let over =
+        busiest_first(tuples, |tuple| pool(tuple, ports) > 0 && is_exhausted(tuple, ports) && !is_reused(e, tuple));
     let failed_most = no_port.first().map(|failed| (failed.destination, failed.namespace));
-    let Some((destination, namespace)) =
-        failed_most.or(over.first().map(|tuple| (tuple.destination, tuple.namespace)))
+    let Some((destination, namespace)) = failed_most.or(over.first().map(|tuple| (tuple.destination, tuple.namespace)))
     else {
         e.failures.as_ref().or_missing("failed connects were not watched; no destination is near its last port now")?;
         return Ok(None);
@@ -144,7 +144,9 @@ pub fn exhausted(e: &Evidence) -> Verdict {
             source: EVENTS,
         });
     }
-    numbers.extend(busiest.map(|tuple| measured(tuple, p)).unwrap_or_default());
+    let of_busiest = busiest.map(|tuple| measured(tuple, p)).unwrap_or_default();
+    // What has come need not be foretold.
+    numbers.extend(of_busiest.into_iter().filter(|number| failed == 0 || number.name != TIME_TO_EXHAUSTION));
     Ok(Some(Finding {
         id: "TW-003",
         severity: Severity::Critical,
@@ -238,7 +240,7 @@ fn measured(tuple: &TupleUse, ports: u64) -> Vec<Measured> {
     // There is nothing left to foretell once the last one is taken.
     numbers.extend(match outlook(tuple, ports) {
         Outlook::Exhausted(seconds) if tuple.used < ports => Some(Measured {
-            name: "time to exhaustion",
+            name: TIME_TO_EXHAUSTION,
             value: seconds.into(),
             unit: "s",
             source: "computed: (P - used) / growth per second",
@@ -260,7 +262,8 @@ fn general_fixes() -> Vec<String> {
         "more addresses: each (source, destination, port) has its own P ports".into(),
         OTHER_FIX_RANGE.into(),
         "net.ipv4.tcp_tw_reuse=1, with TCP timestamps on at both ends: connect() may take over a port after 1 s".into(),
-        "set IP_LOCAL_PORT_RANGE in the application (Linux 6.8 and later): then connect() tries all ports in one go".into(),
+        "set IP_LOCAL_PORT_RANGE in the application (Linux 6.8 and later): then connect() tries all ports in one go"
+            .into(),
     ]
 }
 

@@ -116,6 +116,7 @@ impl<R: Read> TraceReader<R> {
 mod tests {
     use super::super::TraceWriter;
     use super::*;
+    use crate::event::NetnsId;
     use crate::event::{CgroupId, KernelTime};
     use crate::input::{HostFigures, Walk};
     use synfin_ebpf::abi::Counters;
@@ -170,7 +171,7 @@ mod tests {
             written.expect("memory");
             frames += 1;
         }
-        assert_eq!((frames, again.finish().expect("memory")), (8, bytes));
+        assert_eq!((frames, again.finish().expect("memory")), (9, bytes));
     }
 
     #[test]
@@ -189,8 +190,8 @@ mod tests {
         check(&[b"SYNFINT9", &good[8..]].concat(), "format 9");
         check(&good[..20], "head is damaged: it is cut short");
         check(&trace(&Head { abi: 77, ..head() }), "records of version 77");
-        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 8 frames");
-        check(&good[..good.len() - 12], "the 7 frames before that are whole");
+        check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 9 frames");
+        check(&good[..good.len() - 12], "the 8 frames before that are whole");
         let mut odd = good.clone();
         let last = odd.len() - 8;
         odd[last] = 99;
