@@ -3,130 +3,15 @@
 mod lab;
 
 use lab::daemon::{ADDRESS, Daemon, program};
+use lab::diagnosis::*;
 use lab::netns::Netns;
 use lab::place::Family;
 use lab::sockets::*;
-use serde_json::Value;
 use socket2::SockAddr;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
-
-/// For sockets and roots; removed at the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("synfin-diagnose-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).expect("a new directory");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-
-    /// A directory in it that stands for the root of a host without sysctl files.
-    fn root(&self) -> String {
-        let root = self.0.join("root");
-        std::fs::create_dir_all(root.join("etc/sysctl.d")).expect("directories");
-        root.display().to_string()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// What it said.
-struct Said {
-    status: i32,
-    report: Value,
-}
-
-impl Said {
-    /// Ids of the findings, but for NS-001: the tests beside this one have namespaces and traffic of their own.
-    fn ids(&self) -> Vec<&str> {
-        let ids = self.findings().iter().map(|finding| finding["id"].as_str().expect("an id"));
-        ids.filter(|id| *id != "NS-001").collect()
-    }
-
-    fn findings(&self) -> &Vec<Value> {
-        self.report["findings"].as_array().expect("a list of findings")
-    }
-
-    #[track_caller]
-    fn finding(&self, id: &str) -> &Value {
-        let found = self.findings().iter().find(|finding| finding["id"] == id);
-        found.unwrap_or_else(|| panic!("no {id} in {:#}", self.report))
-    }
-
-    /// The finding `id` has this severity, the exit status goes with it, and what it says contains each of `words`.
-    #[track_caller]
-    fn check(&self, id: &str, severity: &str, words: &[&str]) {
-        let finding = self.finding(id);
-        assert_eq!(finding["severity"], severity, "{finding:#}");
-        assert!(severity == "info" || self.status == 1, "status {} for {finding:#}", self.status);
-        let said = finding.to_string();
-        for word in words {
-            assert!(said.contains(word), "{word} is not in {finding:#}");
-        }
-        assert_eq!(self.report["unchecked"], Value::Array(vec![]));
-    }
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(program());
-    command.arg("diagnose").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn judge(child: Child) -> Said {
-    let output = child.wait_with_output().expect("its end");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let status = output.status.code().expect("it was not killed");
-    let report = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
-    Said { status, report }
-}
-
-/// Asks the daemon behind `socket` about the last two seconds or more.
-fn ask(netns: &Netns, socket: &str, root: &str) -> Said {
-    let mut command = command(&["--json", "--socket", socket, "--for", "2s", "--root", root]);
-    judge(netns.run(|| command.spawn()).expect("the program starts"))
-}
-
-/// The same again and again until `id` is found: ports are counted by the census, which comes seldom on a busy machine.
-fn ask_until(id: &str, netns: &Netns, socket: &str, root: &str) -> Said {
-    let give_up = std::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        let said = ask(netns, socket, root);
-        if said.ids().contains(&id) || std::time::Instant::now() > give_up {
-            return said;
-        }
-    }
-}
-
-/// Watches by itself, and calls `trouble` in the namespace again and again meanwhile.
-fn watch(netns: &Netns, root: &str, mut trouble: impl FnMut() + Send) -> Said {
-    let mut command = command(&["--json", "--socket", "", "--for", "3s", "--root", root]);
-    let mut child = netns.run(|| command.spawn()).expect("the program starts");
-    netns.run(|| {
-        while child.try_wait().expect("our child").is_none() {
-            trouble();
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    });
-    judge(child)
-}
-
-fn start(netns: &Netns, socket: &str) -> Daemon {
-    let daemon = Daemon::start(netns, &["--socket", socket]);
-    lab::wait_until("the local socket", Duration::from_secs(5), || Path::new(socket).exists());
-    daemon
-}
 
 const SERVICE: u16 = 4000;
 

@@ -75,6 +75,7 @@ impl Core {
             fin_wait2_makers: self.fin_wait2_makers(name),
             orphans: window.level(|moment| moment.host.orphans),
             close_wait: self.close_wait(window, name),
+            close_wait_makers: self.close_wait_makers(name),
             listeners: self.listeners(name),
             counters: Counters {
                 time_wait_overflow: host(|host| host.time_wait_overflows),
@@ -164,6 +165,14 @@ impl Core {
         let mut makers = named(&self.view.fin_wait2, name);
         makers.truncate(ROWS);
         makers
+    }
+
+    fn close_wait_makers(&self, name: &mut impl FnMut(CgroupId) -> String) -> Vec<Maker> {
+        let rows = self.view.close_wait_ends.iter().take(ROWS).map(|(key, sockets)| {
+            let &(role, endpoint, cgroup) = key;
+            Maker { role, endpoint: Some(endpoint), unit: name(cgroup), sockets: *sockets }
+        });
+        rows.collect()
     }
 
     fn inbound(&self, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<InboundPeer>> {

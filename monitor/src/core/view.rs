@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
+use super::contacts::EndKey;
 use super::flows::Cgroup;
 use super::time_wait::Ledger;
 use crate::aggregate::{
     Inbound, Listening, MakerRow, OwnedBy, PeerKey, PeerTally, PortSocket, PortUsage, Ports, Ranges, SmallSocket,
-    Substate, Top,
+    Substate, Top, TopK, endpoint_of,
 };
 use crate::census::{Found, Kind};
 use crate::event::{CgroupId, Endpoint, KernelTime, NetnsId, SocketId, TcpState};
@@ -52,6 +53,8 @@ pub struct View {
     pub other_listeners: Listen,
     pub listeners_folded: u64,
     pub close_wait: BTreeMap<CgroupId, CloseWaits>,
+    /// The same by role, end and cgroup, the most first.
+    pub close_wait_ends: Vec<(EndKey, u64)>,
     /// TIME_WAIT and small FIN_WAIT2 sockets: the kernel limits them by namespace.
     pub small: BTreeMap<NetnsId, u64>,
     /// Makers of small FIN_WAIT2 sockets, the largest first.
@@ -74,6 +77,7 @@ pub fn take<I: Iterator<Item = Found>>(
     let mut counting = ledger.count(walk.began, &listening, range);
     let mut ports = range.map(|_| Ports::new(ranges, PAIRS_CAPACITY));
     let mut inbound = Inbound::new(PAIRS_CAPACITY);
+    let mut close_wait = TopK::new(PAIRS_CAPACITY);
     for socket in found() {
         let (by, time_wait) = match socket.kind {
             Kind::Full { state: TcpState::Listen | TcpState::Close, .. } => continue,
@@ -86,6 +90,9 @@ pub fn take<I: Iterator<Item = Found>>(
                     Some(role @ (Role::Client | Role::Server)) => role,
                     Some(Role::Unknown) | None => listening.role_of(socket.netns, &socket.tuple, range),
                 };
+                if let (TcpState::CloseWait, Some(end)) = (state, endpoint_of(role, &socket.tuple)) {
+                    close_wait.add((role, end, socket.cgroup), 1);
+                }
                 (OwnedBy { role, unit: Cgroup::new(socket.cgroup.0) }, false)
             }
             Kind::Waiting { substate, remaining_ms } => {
@@ -117,6 +124,7 @@ pub fn take<I: Iterator<Item = Found>>(
     let mut counted = counting.finish();
     view.fin_wait2 = counted.take_fin_wait2();
     ledger.finish(counted, walk.began, walk.host.tw_recycled);
+    view.close_wait_ends = close_wait.finish(PAIRS_KEPT).entries;
     view.listening = listening;
     view.ports = ports.map(|ports| ports.finish(PAIRS_KEPT));
     view.inbound = Some(inbound.finish(PAIRS_KEPT));

@@ -1,8 +1,9 @@
 //! Sockets that our own application does not close: CW-001.
 
 use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify, worst};
+use super::harmless::maker_line;
 use super::text::{count, duration, unit_name};
-use super::{CloseWait, Evidence};
+use super::{CloseWait, Evidence, Maker};
 
 /// A socket that waits this long for close() is stuck: the seconds TIME_WAIT itself lasts.
 const STUCK_SECONDS: f64 = 60.0;
@@ -57,14 +58,21 @@ pub fn leak(e: &Evidence) -> Verdict {
             count(first.sockets, "socket"),
             duration(age)
         ),
-        whose: worst(&over, |unit| {
+        whose: {
+            let mut lines = worst(&over, |unit| {
             format!(
                 "{}: {} in CLOSE_WAIT{}",
                 unit_name(&unit.unit),
                 count(unit.sockets, "socket"),
                 unit.trend.map_or(String::new(), |trend| format!(", {:+} in {}", trend.delta, duration(trend.seconds)))
             )
-        }),
+        });
+            let named = |maker: &&Maker| over.iter().any(|unit| unit.unit == maker.unit);
+            lines.extend(worst(&e.close_wait_makers.iter().filter(named).collect::<Vec<_>>(), |maker| {
+                maker_line(maker, "CLOSE_WAIT")
+            }));
+            lines
+        },
         why: "The peer has closed; the application has not called close(). The kernel waits for it for ever: each socket \
               holds a file descriptor until the limit is reached."
             .into(),

@@ -39,6 +39,8 @@ pub struct Evidence {
     pub orphans: Option<Level>,
     /// Source: census, and the time at which each was seen to get there.
     pub close_wait: Option<Vec<CloseWait>>,
+    /// CLOSE_WAIT sockets by role and end, the busiest. Source: census.
+    pub close_wait_makers: Vec<Maker>,
     /// Source: census.
     pub listeners: Option<Vec<Listener>>,
     /// Kernel counters (TcpExt), as deltas over the window.

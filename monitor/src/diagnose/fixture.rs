@@ -150,6 +150,7 @@ pub fn in_order() -> Evidence {
             oldest_seconds: Some(0.2),
             trend: Some(Trend { delta: 1, seconds: 60.0 }),
         }]),
+        close_wait_makers: vec![maker(Role::Client, Some(5432), 1)],
         listeners: Some(vec![Listener {
             local: endpoint(8080),
             unit: "web.service".into(),
@@ -212,6 +213,7 @@ pub fn a_bad_night() -> Evidence {
         oldest_seconds: Some(11_060.0),
         trend: Some(Trend { delta: 40, seconds: 3600.0 }),
     }]);
+    evidence.close_wait_makers = vec![Maker { unit: "worker.service".into(), ..maker(Role::Client, Some(9092), 812) }];
     evidence.listeners = Some(vec![Listener {
         local: endpoint(8080),
         unit: "web.service".into(),

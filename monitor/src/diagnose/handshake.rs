@@ -256,7 +256,7 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
             (Some(listener), _) => format!(
                 "accept queue of {} is {} full: {} of {}",
                 listener.local,
-                percent(fill(listener)),
+                percent(fill(listener).min(1.0)),
                 thousands(listener.backlog),
                 thousands(listener.limit)
             ),

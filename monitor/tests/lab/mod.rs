@@ -12,6 +12,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of the lab")]
 
 pub mod daemon;
+pub mod diagnosis;
 pub mod expect;
 pub mod life;
 pub mod load;
@@ -20,6 +21,7 @@ pub mod packet;
 pub mod page;
 pub mod peer;
 pub mod place;
+pub mod promql;
 pub mod record;
 pub mod sockets;
 pub mod tables;
