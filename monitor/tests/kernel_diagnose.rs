@@ -11,7 +11,6 @@ use socket2::SockAddr;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 const SERVICE: u16 = 4000;
 

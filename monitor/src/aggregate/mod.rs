@@ -34,7 +34,9 @@ pub use makers::{
 };
 pub use owners::{OwnedBy, Owners, Recalled};
 pub use populations::{Audit, FULL_STATES, Populations, SmallSockets};
-pub use ports::{EphemeralRange, PortKey, PortSocket, PortTally, PortUsage, Ports, RangeError, Ranges, SourceTally};
+pub use ports::{
+    DUE_SECONDS, EphemeralRange, PortKey, PortSocket, PortTally, PortUsage, Ports, RangeError, Ranges, SourceTally,
+};
 pub use share::share;
 pub use snapshot::*;
 pub use sticky::Sticky;

@@ -13,7 +13,15 @@ fn endpoint(host: u8, port: u16) -> Endpoint {
 
 fn socket(sport: u16, destination: Endpoint) -> PortSocket<u32> {
     let source = endpoint(1, sport);
-    PortSocket { netns: NetnsId(1), source, destination, time_wait: false, role: Role::Client, unit: Some(7) }
+    PortSocket {
+        netns: NetnsId(1),
+        source,
+        destination,
+        time_wait: false,
+        due: false,
+        role: Role::Client,
+        unit: Some(7),
+    }
 }
 
 fn ranges(range: &str, reserved: &str) -> Ranges {

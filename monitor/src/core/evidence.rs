@@ -101,22 +101,34 @@ impl Core {
     }
 
     fn tuples(&self, window: &EvidenceWindow<'_>, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<TupleUse>> {
-        let entries = &self.view.ports.as_ref()?.tuples.entries;
-        let rows = entries.iter().take(ROWS).map(|(key, tally)| {
-            let pace = self.growth.pace(key);
+        let counted = &self.view.ports.as_ref()?.tuples.entries;
+        let units: BTreeMap<PortKey, Option<CgroupId>> =
+            counted.iter().map(|(key, tally)| (*key, tally.unit.winner().copied())).collect();
+        let now = window.now.at;
+        let keys = self.growth.keys(&self.contacts).into_iter();
+        let mut rows: Vec<_> =
+            keys.filter_map(|key| Some((key, self.growth.taken(&key, now, &self.contacts)?))).collect();
+        rows.retain(|(key, taken)| taken.used > 0 || units.contains_key(key));
+        rows.sort_by_key(|(key, taken)| (std::cmp::Reverse(taken.used), *key));
+        let rows = rows.into_iter().take(ROWS).map(|(key, taken)| {
+            let range = self.ranges.of(key.netns).map(EphemeralRange::available);
+            let pace = taken.pace;
+            let used = taken.used.min(range.unwrap_or(u64::MAX));
+            // Of one that the census did not meet yet, those who opened it have been seen.
+            let owner = units.get(&key).copied().unwrap_or_else(|| self.contacts.owner(&key));
             TupleUse {
                 source: address(key.source),
                 destination: key.destination,
-                used: tally.used,
-                time_wait: tally.time_wait,
+                used,
+                time_wait: taken.time_wait.min(used),
                 role: Role::Client,
-                unit: unit(tally.unit.winner(), name),
+                unit: unit(owner.as_ref(), name),
                 namespace: window.foreign(key.netns),
-                ports: self.ranges.of(key.netns).map(EphemeralRange::available),
-                opened: window.grown(|moment| Some(moment.opened.get(key).copied().unwrap_or(0))),
-                opens_per_second: pace.map(|pace| pace.opened as f64 / pace.seconds),
-                trend: pace.map(|pace| Trend { delta: pace.grown, seconds: pace.seconds }),
-                age_seconds: self.growth.at().and_then(|at| window.now.at.since(at)).map(|ns| ns as f64 / 1e9),
+                ports: range,
+                opened: window.grown(|moment| Some(moment.opened.get(&key).copied().unwrap_or(0))),
+                opens_per_second: pace.map(|pace| pace.opened),
+                trend: pace
+                    .map(|pace| Trend { delta: (pace.grown * pace.seconds).round() as i64, seconds: pace.seconds }),
             }
         });
         Some(rows.collect())

@@ -19,7 +19,7 @@ use crate::aggregate::{
 use crate::census;
 use crate::config::EndpointDetail;
 use crate::decode::decode;
-use crate::event::{CgroupId, Event, TcpState};
+use crate::event::{CgroupId, Event, KernelTime, TcpState};
 use crate::input::{HostFigures, Input, Walk};
 use crate::lifecycle::{Connection, Options, Outcome, Role, Tracker};
 use contacts::Contacts;
@@ -221,7 +221,7 @@ impl Core {
         self.handle_host(walk.host);
         self.view = view::take(walk, found, &self.tracker, &mut self.ledger, &self.ranges);
         if let Some(usage) = &self.view.ports {
-            self.growth.take(walk.began, &usage.tuples, &self.contacts);
+            self.growth.take_census(walk.ended, &usage.tuples, &self.contacts);
         }
         self.small = tally.small;
         self.requests = tally.requests;
@@ -234,6 +234,11 @@ impl Core {
             resyncs: self.census.resyncs + u64::from(audit.resynced),
             interval_seconds: 0.0,
         };
+    }
+
+    /// Remembers how many connections there were at `at`, for the pace at which ports are taken: to be called every second or so.
+    pub fn remember_pace(&mut self, at: KernelTime) {
+        self.growth.look(at, &self.contacts);
     }
 
     /// Finished walks so far.

@@ -48,7 +48,7 @@ impl Core {
             handshakes: Role::ALL.map(|role| tail(&self.aggregates.handshake[role.index()])),
             host: self.host,
             failed: self.contacts.failed.iter().map(|(&key, &count)| (key, count)).collect(),
-            opened: self.contacts.opened.iter().map(|(&key, &count)| (key, count)).collect(),
+            opened: self.contacts.flows.iter().map(|(&key, flow)| (key, flow.opened)).collect(),
             slow: self.contacts.slow.iter().map(|(&key, &count)| (key, count)).collect(),
             reset: self.contacts.reset.iter().map(|(&key, &count)| (key, count)).collect(),
             syns_again: self.contacts.syns_again,

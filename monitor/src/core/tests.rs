@@ -116,6 +116,7 @@ fn evidence_has_levels_at_once_and_deltas_with_a_second_moment() {
     core.handle(&Input::Ports { netns: None, range: "32768\t60999\n", reserved: "" }, &mut ());
     let sockets: Vec<u8> = (0..100).flat_map(|n| bytes(&small(n * 50, 59_000))).collect();
     walk(&mut core, 2, &sockets);
+    core.remember_pace(KernelTime(2 * SECOND));
     let first = core.moment(KernelTime(2 * SECOND));
     let alone = core.evidence(&EvidenceWindow { before: None, now: &first, own_netns: None }, name);
     let makers = alone.time_wait.as_ref().map(|time_wait| time_wait.makers.clone());
@@ -126,6 +127,8 @@ fn evidence_has_levels_at_once_and_deltas_with_a_second_moment() {
     assert_eq!(alone.tuples.as_ref().map(|tuples| (tuples[0].used, tuples[0].trend)), Some((100, None)));
 
     let sockets: Vec<u8> = (0..300).flat_map(|n| bytes(&small(n * 50, 59_000))).collect();
+    let key = *core.growth.keys(&core.contacts).first().expect("the one that the census met");
+    core.contacts.flows.add(key, contacts::PortFlow { opened: 200, waiting: 200, ..Default::default() });
     walk(&mut core, 12, &sockets);
     core.handle(&Input::Host(HostFigures { tw_recycled: Some(4), ..HostFigures::default() }), &mut ());
     let second = core.moment(KernelTime(12 * SECOND));

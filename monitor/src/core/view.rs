@@ -8,8 +8,8 @@ use super::contacts::EndKey;
 use super::flows::Cgroup;
 use super::time_wait::Ledger;
 use crate::aggregate::{
-    Inbound, Listening, MakerRow, OwnedBy, PeerKey, PeerTally, PortSocket, PortUsage, Ports, Ranges, SmallSocket,
-    Substate, Top, TopK, endpoint_of,
+    DUE_SECONDS, Inbound, Listening, MakerRow, OwnedBy, PeerKey, PeerTally, PortSocket, PortUsage, Ports, Ranges,
+    SmallSocket, Substate, Top, TopK, endpoint_of,
 };
 use crate::census::{Found, Kind};
 use crate::event::{CgroupId, Endpoint, KernelTime, NetnsId, SocketId, TcpState};
@@ -79,7 +79,7 @@ pub fn take<I: Iterator<Item = Found>>(
     let mut inbound = Inbound::new(PAIRS_CAPACITY);
     let mut close_wait = TopK::new(PAIRS_CAPACITY);
     for socket in found() {
-        let (by, time_wait) = match socket.kind {
+        let (by, time_wait, due) = match socket.kind {
             Kind::Full { state: TcpState::Listen | TcpState::Close, .. } => continue,
             Kind::Full { state, .. } => {
                 let connection = tracker.connection(socket.socket);
@@ -93,7 +93,7 @@ pub fn take<I: Iterator<Item = Found>>(
                 if let (TcpState::CloseWait, Some(end)) = (state, endpoint_of(role, &socket.tuple)) {
                     close_wait.add((role, end, socket.cgroup), 1);
                 }
-                (OwnedBy { role, unit: Cgroup::new(socket.cgroup.0) }, false)
+                (OwnedBy { role, unit: Cgroup::new(socket.cgroup.0) }, false, false)
             }
             Kind::Waiting { substate, remaining_ms } => {
                 let substate = match substate {
@@ -102,7 +102,8 @@ pub fn take<I: Iterator<Item = Found>>(
                 };
                 let small = SmallSocket { netns: socket.netns, tuple: socket.tuple, substate, remaining_ms };
                 *view.small.entry(socket.netns).or_default() += 1;
-                (counting.add(&small), substate == Substate::TimeWait)
+                let time_wait = substate == Substate::TimeWait;
+                (counting.add(&small), time_wait, time_wait && remaining_ms <= DUE_SECONDS * 1000)
             }
             Kind::Request { listener, .. } => {
                 view.add_request(listeners.get(&listener));
@@ -116,7 +117,7 @@ pub fn take<I: Iterator<Item = Found>>(
             Role::Client | Role::Unknown => {
                 if let Some(ports) = &mut ports {
                     let netns = socket.netns;
-                    ports.add(PortSocket { netns, source, destination, time_wait, role: by.role, unit });
+                    ports.add(PortSocket { netns, source, destination, time_wait, due, role: by.role, unit });
                 }
             }
         }

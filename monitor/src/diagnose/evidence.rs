@@ -150,8 +150,6 @@ pub struct TupleUse {
     pub opens_per_second: Option<f64>,
     /// Of `used`, over the last seconds.
     pub trend: Option<Trend>,
-    /// Seconds since `used` was counted.
-    pub age_seconds: Option<f64>,
 }
 
 /// Ports of the ephemeral range in use by one source address.

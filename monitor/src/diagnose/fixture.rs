@@ -57,7 +57,6 @@ pub fn tuple(used: u64) -> TupleUse {
         opened: Some(used),
         opens_per_second: Some(used as f64 / 60.0),
         trend: Some(Trend { delta: 0, seconds: 60.0 }),
-        age_seconds: Some(0.0),
     }
 }
 

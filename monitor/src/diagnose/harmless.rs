@@ -2,13 +2,16 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{TIME_WAIT_SECONDS, at_least};
-use super::text::{count, percent, thousands, unit_name};
+use super::outlook::{Outlook, is_reused, outlook, pool};
+use super::text::{count, duration, percent, thousands, unit_name};
 use super::tuples::{CENSUS, NO_CENSUS, NO_POOL, POOL};
 use super::{Evidence, Maker, bound_early, buckets, inbound, outbound, tuples};
 use crate::lifecycle::Role;
 
 /// From here on people ask whether the TIME_WAIT sockets matter: a tenth of P, or of the bucket limit if that is lower.
 pub const NOTICEABLE_SHARE: f64 = 0.1;
+/// A TIME_WAIT socket that is there now will be gone by then, so a pace says nothing beyond it.
+const SOON_SECONDS: f64 = TIME_WAIT_SECONDS;
 
 /// The largest makers of TIME_WAIT with one of `roles`, a line each.
 pub fn makers(e: &Evidence, roles: &[Role]) -> Vec<String> {
@@ -55,12 +58,28 @@ pub fn harmless(e: &Evidence) -> Verdict {
             return Ok(None);
         }
     }
+    // True as long as nothing grows without end.
+    let soonest = e.tuples.iter().flatten().filter(|tuple| !is_reused(e, tuple)).filter_map(|tuple| {
+        let p = pool(tuple, ports);
+        let growing = tuple.used >= at_least(NOTICEABLE_SHARE, p);
+        match outlook(tuple, p) {
+            Outlook::Exhausted(seconds) if growing && seconds < SOON_SECONDS => Some((seconds, tuple)),
+            Outlook::Exhausted(_) | Outlook::Settles(_) | Outlook::NotGrowing | Outlook::Unknown => None,
+        }
+    });
+    let soonest = soonest.min_by(|a, b| a.0.total_cmp(&b.0));
     e.counters.time_wait_overflow.or_missing("TCPTimeWaitOverflow was not watched")?;
     e.failures.as_ref().or_missing("failed connects were not watched")?;
     Ok(Some(Finding {
         id: "TW-001",
         severity: Severity::Info,
-        title: format!("{} in TIME_WAIT: harmless, nothing to do", count(time_wait, "socket")),
+        title: match soonest {
+            None => format!("{} in TIME_WAIT: harmless, nothing to do", count(time_wait, "socket")),
+            Some((seconds, tuple)) => {
+                let (sockets, left) = (thousands(time_wait), duration(seconds));
+                format!("{sockets} in TIME_WAIT, no harm yet: ports to {} last {left} at this pace", tuple.destination)
+            }
+        },
         whose: makers(e, Role::ALL.as_slice()),
         why: format!(
             "Each closed connection waits {TIME_WAIT_SECONDS} s on the side that closed first, so that a late packet cannot \
@@ -89,7 +108,10 @@ pub fn harmless(e: &Evidence) -> Verdict {
                 percent(buckets::HALF_SHARE)
             ),
         },
-        fixes: vec!["nothing".into()],
+        fixes: vec![match soonest {
+            None => "nothing".into(),
+            Some(_) => "look again in a few seconds; if it goes on: keep-alive or a connection pool".into(),
+        }],
         not_helpful: vec![
             "tcp_fin_timeout: does not shorten TIME_WAIT".into(),
             "lowering tcp_max_tw_buckets: makes the kernel break TCP".into(),
@@ -108,6 +130,17 @@ mod tests {
     use Expect::{Fires, Silent, Unchecked};
 
     #[test]
+    fn it_does_not_say_nothing_to_do_while_ports_run_out() {
+        let mut evidence = super::super::fixture::in_order();
+        evidence.time_wait.as_mut().unwrap().total = 5000;
+        let tuple = &mut evidence.tuples.as_mut().unwrap()[0];
+        (tuple.used, tuple.opens_per_second) = (5000, Some(900.0));
+        tuple.trend = Some(super::super::Trend { delta: 900, seconds: 1.0 });
+        let title = harmless(&evidence).unwrap().unwrap().title;
+        assert_eq!(title, "5,000 in TIME_WAIT, no harm yet: ports to 10.0.0.9:5432 last 26 s at this pace");
+    }
+
+    #[test]
     fn many_sockets_are_harmless_only_while_nothing_else_is_wrong() {
         let many = |e: &mut Evidence| e.time_wait.as_mut().unwrap().total = 2824;
         let check = |name, change: fn(&mut Evidence), expected| {
@@ -117,6 +150,13 @@ mod tests {
         check("a tenth of P", |_| {}, Fires(Severity::Info));
         check("a low bucket limit lowers the notice", |e| e.time_wait.as_mut().unwrap().total = 2823, Silent);
         check("a tuple just below the knee", |e| e.tuples.as_mut().unwrap()[0].used = 11_292, Fires(Severity::Info));
+        let soon = |e: &mut Evidence| {
+            let tuple = &mut e.tuples.as_mut().unwrap()[0];
+            tuple.used = 5000;
+            (tuple.opens_per_second, tuple.trend) =
+                (Some(900.0), Some(super::super::Trend { delta: 900, seconds: 1.0 }));
+        };
+        check("a tuple that grows to the end", soon, Fires(Severity::Info));
         check("a tuple at the knee", |e| e.tuples.as_mut().unwrap()[0].used = 11_293, Silent);
         check("buckets half full", |e| e.sysctls.tcp_max_tw_buckets = Some(2 * 2824), Silent);
         check("an overflow", |e| e.counters.time_wait_overflow = Some(1), Silent);

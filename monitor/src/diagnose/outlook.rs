@@ -36,8 +36,7 @@ pub fn outlook(tuple: &TupleUse, ports: u64) -> Outlook {
         Some(closed) if closed >= tuple.time_wait && closed + others < ports && tuple.time_wait >= others => {
             Outlook::Settles(closed + others)
         }
-        // It went on growing since it was counted.
-        Some(_) | None => Outlook::Exhausted((seconds - tuple.age_seconds.unwrap_or(0.0)).max(0.0)),
+        Some(_) | None => Outlook::Exhausted(seconds),
     }
 }
 
@@ -104,14 +103,6 @@ mod tests {
             Outlook::Exhausted(14_000.0 / 300.0)
         });
         check("rate not known", 14_232, 14_232, None, Some(1000), Outlook::Exhausted(140.0));
-        let aged = |age| TupleUse {
-            trend: Some(Trend { delta: 6000, seconds: 10.0 }),
-            opens_per_second: Some(600.0),
-            age_seconds: Some(age),
-            ..tuple(28_172)
-        };
-        assert_eq!(outlook(&aged(0.0), 28_232), Outlook::Exhausted(0.1));
-        assert_eq!(outlook(&aged(3.0), 28_232), Outlook::Exhausted(0.0), "it is over since it was counted");
     }
 
     #[test]

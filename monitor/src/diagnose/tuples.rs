@@ -16,6 +16,7 @@ const EXHAUSTED_SHARE: f64 = 0.9;
 pub const CENSUS: &str = "census of the kernel's socket tables";
 pub const EVENTS: &str = "tracked transitions";
 const RECENT: &str = "tracked transitions, last seconds";
+const NOW: &str = "census, and tracked transitions since";
 pub const POOL: &str = "ip_local_port_range less ip_local_reserved_ports";
 pub const NO_CENSUS: &str = "ports in use per destination are not known: no census of the socket tables";
 pub const NO_POOL: &str = "the ephemeral range is not known: ip_local_port_range could not be read";
@@ -230,8 +231,8 @@ fn held_by(tuple: &TupleUse) -> String {
 
 fn measured(tuple: &TupleUse, ports: u64) -> Vec<Measured> {
     let mut numbers = vec![
-        Measured { name: "ports in use", value: tuple.used.into(), unit: "ports", source: CENSUS },
-        Measured { name: "of them in TIME_WAIT", value: tuple.time_wait.into(), unit: "ports", source: CENSUS },
+        Measured { name: "ports in use", value: tuple.used.into(), unit: "ports", source: NOW },
+        Measured { name: "of them in TIME_WAIT", value: tuple.time_wait.into(), unit: "ports", source: NOW },
         Measured { name: "local ports to choose from (P)", value: ports.into(), unit: "ports", source: POOL },
     ];
     if let Some(rate) = tuple.opens_per_second {

@@ -146,6 +146,7 @@ impl Session {
         if self.host_read_at.is_none_or(|at| now.duration_since(at) >= HOST_INTERVAL) {
             self.host_read_at = Some(now);
             self.read_host(observer);
+            self.core.remember_pace(clock::kernel_now());
             self.name_new_cgroups(now);
             self.probes.flush_log();
         }

@@ -89,7 +89,7 @@ impl Said {
     /// The finding says all that one must: whose, why, numbers with unit and source, the limit and how it is made, what to do and
     /// what not.
     #[track_caller]
-    fn check_whole(&self, id: &str) {
+    pub fn check_whole(&self, id: &str) {
         let finding = self.finding(id);
         for list in ["whose", "fixes", "not_helpful", "measured"] {
             assert!(finding[list].as_array().is_some_and(|lines| !lines.is_empty()), "no {list}: {finding:#}");
@@ -99,7 +99,10 @@ impl Said {
             assert!(number["value"].is_number() && text("unit") && text("source"), "{number:#}");
         }
         let limit = &finding["threshold"];
-        assert!(limit["value"].is_number() && limit["formula"].as_str().is_some_and(|text| text.len() > 10), "{limit:#}");
+        assert!(
+            limit["value"].is_number() && limit["formula"].as_str().is_some_and(|text| text.len() > 10),
+            "{limit:#}"
+        );
         assert!(finding["why"].as_str().is_some_and(|why| why.len() > 40), "{finding:#}");
     }
 }
@@ -211,4 +214,3 @@ pub fn start(netns: &Netns, socket: &str) -> Daemon {
     super::wait_until("the local socket", Duration::from_secs(5), || Path::new(socket).exists());
     daemon
 }
-

@@ -27,7 +27,8 @@ pub fn check_fires(expression: &str, before: &Page, after: &Page) {
     let file = std::env::temp_dir().join(format!("synfin-promql-{}.yml", std::process::id()));
     std::fs::write(&file, &text).expect("a file in the temporary directory");
     let output = Command::new("promtool").args(["test", "rules"]).arg(&file).output();
-    let output = output.expect("cannot run promtool: install the Debian package `prometheus` (its service is not needed)");
+    let output =
+        output.expect("cannot run promtool: install the Debian package `prometheus` (its service is not needed)");
     std::fs::remove_file(&file).expect("our own file");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{expression}\nfinds nothing on the page, or is none:\n{said}");
