@@ -160,3 +160,41 @@ fn without_rights_or_an_answer_it_says_why_and_ends_with_2() {
     assert!(table.contains(&format!("{ADDRESS} is in use, and a synfin daemon is running")), "{table}");
     second.stop();
 }
+
+#[test]
+fn a_socket_without_a_daemon_is_said_and_probes_are_attached_instead() {
+    let (netns, directory) = (Netns::new(), Directory::new("nobody"));
+    let root = directory.root();
+    let stale = directory.path("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).expect("bind"));
+    for path in [directory.path("missing.sock"), stale] {
+        let mut command = command(&["--socket", &path, "--for", "1s", "--root", &root]);
+        let output = netns.run(|| command.output()).expect("the program starts");
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
+        let said: Vec<&str> = stderr.lines().collect();
+        assert_eq!(said[0], format!("synfin: no daemon answers at {path}; attaching probes of its own"), "{stderr}");
+        assert_eq!(said[1..], ["synfin: watching for 1.0 s; what was before is not known"], "{stderr}");
+        assert!(stdout.contains("over 1.") || stdout.contains("over the last 1."), "{stdout}");
+    }
+}
+
+#[test]
+fn who_may_not_ask_or_watch_is_told_why_in_one_line() {
+    let (netns, directory) = (Netns::new(), Directory::new("rights"));
+    let socket = directory.path("s.sock");
+    let daemon = start(&netns, &socket);
+    let check = |socket: &str, last: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"]).arg(program());
+        command.args(["diagnose", "--for", "1s", "--socket", socket]);
+        let output = netns.run(|| command.output()).expect("util-linux");
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!((output.status.code(), stdout.as_ref()), (Some(2), ""), "{stderr}");
+        assert!(stderr.contains(last), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    };
+    check(&socket, "run this as root or as a member of the socket's group");
+    check("", "CAP_BPF");
+    daemon.stop();
+}

@@ -182,7 +182,7 @@ pub fn slow_tail(e: &Evidence) -> Verdict {
             "tcp_syn_retries, tcp_synack_retries: they set how often it is sent again, not how soon".into(),
         ],
         verify: Verify {
-            promql: "1 - sum by (role) (rate(synfin_tcp_handshake_seconds_bucket{le=\"1\"}[5m])) / sum by (role) \
+            promql: "1 - sum by (role) (rate(synfin_tcp_handshake_seconds_bucket{le=\"1.0\"}[5m])) / sum by (role) \
                      (rate(synfin_tcp_handshake_seconds_count[5m])) > 0.01"
                 .into(),
             ss: "ss -tano state syn-sent; ss -tano state syn-recv; nstat -az TcpExtListenOverflows".into(),

@@ -62,7 +62,7 @@ pub fn past_the_knee(e: &Evidence) -> Verdict {
         },
         fixes: fixes(first, p),
         not_helpful: not_helpful(),
-        verify: verify(first.destination, first.namespace, KNEE_SHARE),
+        verify: verify(first.destination, first.namespace, KNEE_SHARE, p),
     }))
 }
 
@@ -98,7 +98,7 @@ fn reused(e: &Evidence, over: &[&TupleUse], ports: u64) -> Option<Finding> {
         },
         fixes: vec!["nothing; keep-alive or a connection pool would save the handshakes".into()],
         not_helpful: not_helpful(),
-        verify: verify(first.destination, first.namespace, KNEE_SHARE),
+        verify: verify(first.destination, first.namespace, KNEE_SHARE, p),
     })
 }
 
@@ -183,7 +183,7 @@ pub fn exhausted(e: &Evidence) -> Verdict {
             }
         },
         not_helpful: not_helpful(),
-        verify: verify(destination, namespace, EXHAUSTED_SHARE),
+        verify: verify(destination, namespace, EXHAUSTED_SHARE, p),
     }))
 }
 
@@ -310,11 +310,19 @@ pub fn not_helpful() -> Vec<String> {
     ]
 }
 
-fn verify(destination: Endpoint, namespace: Option<u32>, limit: f64) -> Verify {
+/// `limit`: share of P. The range of another namespace has no metric, so its limit is given as a number of `ports`.
+fn verify(destination: Endpoint, namespace: Option<u32>, limit: f64, ports: u64) -> Verify {
     Verify {
-        promql: format!(
-            "synfin_ephemeral_ports_used / on(instance) group_left synfin_ephemeral_ports_available >= {limit}"
-        ),
+        promql: match namespace {
+            None => {
+                format!(
+                    "synfin_ephemeral_ports_used / on(instance) group_left synfin_ephemeral_ports_available >= {limit}"
+                )
+            }
+            Some(_) => {
+                format!("synfin_ephemeral_ports_used{{destination=\"{destination}\"}} >= {}", at_least(limit, ports))
+            }
+        },
         ss: inside(namespace, &format!("ss -Htan dst {destination} | wc -l")),
     }
 }

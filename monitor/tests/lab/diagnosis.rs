@@ -181,7 +181,12 @@ pub fn judge(child: Child) -> Said {
 
 /// Asks the daemon behind `socket` about the last two seconds or more.
 pub fn ask(netns: &Netns, socket: &str, root: &str) -> Said {
-    let mut command = command(&["--json", "--socket", socket, "--for", "2s", "--root", root]);
+    ask_for("2s", netns, socket, root)
+}
+
+/// Asks it about so long or more.
+pub fn ask_for(window: &str, netns: &Netns, socket: &str, root: &str) -> Said {
+    let mut command = command(&["--json", "--socket", socket, "--for", window, "--root", root]);
     judge(netns.run(|| command.spawn()).expect("the program starts"))
 }
 
@@ -190,7 +195,7 @@ pub fn ask_until(id: &str, netns: &Netns, socket: &str, root: &str) -> Said {
     let give_up = std::time::Instant::now() + Duration::from_secs(30);
     loop {
         let said = ask(netns, socket, root);
-        if said.ids().contains(&id) || std::time::Instant::now() > give_up {
+        if said.findings().iter().any(|finding| finding["id"] == id) || std::time::Instant::now() > give_up {
             return said;
         }
     }
