@@ -69,7 +69,7 @@ fn one_destination_is_driven_past_the_knee_and_then_out_of_ports() {
         (0..7).for_each(|_| connect_fails(service(), libc::EADDRNOTAVAIL));
     });
     let said = ask_until("TW-003", &netns, &socket, &root);
-    let title = format!("no local port left: 7 connects failed, first to {}", service());
+    let title = format!("no local port left: 7 connects to {} failed", service());
     said.check("TW-003", "critical", &[&title, "1000"]);
     assert_eq!(said.findings()[0]["id"], "TW-003", "the worst comes first: {:#}", said.report);
     daemon.stop();
@@ -124,7 +124,7 @@ fn resets_instead_of_closes_are_told_and_no_alarm() {
         reset(client);
         read_reset(&server);
     });
-    said.check("RS-001", "info", &["SO_LINGER", "of connections end in a reset"]);
+    said.check("RS-001", "info", &["SO_LINGER", "of connections ended in a reset"]);
     assert_eq!((said.ids(), said.status), (vec!["RS-001"], 0), "{:#}", said.report);
 }
 

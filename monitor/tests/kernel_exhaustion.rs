@@ -111,8 +111,8 @@ fn exhaustion_is_named_before_it_hurts_foretold_and_named_when_it_comes() {
     // The failing ones of the driver and these.
     let title = format!("no local port left: 8 connects to {service} failed");
     let give_up = Instant::now() + Duration::from_secs(10);
-    while !ask(&rig.netns, &rig.socket, &rig.root).finding("TW-003")["title"].as_str().is_some_and(|said| said == title)
-    {
+    let is_told = |said: &Said| said.finding("TW-003")["title"] == title.as_str();
+    while !is_told(&ask(&rig.netns, &rig.socket, &rig.root)) {
         assert!(Instant::now() < give_up, "{:#}", ask(&rig.netns, &rig.socket, &rig.root).report);
     }
     let said = rig.find("TW-003", "critical", &[&title, "EADDRNOTAVAIL", "tcp_fin_timeout: does not"], PORTS);

@@ -83,8 +83,8 @@ fn what_leaves_time_wait_is_told_by_the_census() {
 
 #[test]
 fn a_connection_that_takes_over_a_port_takes_no_other() {
-    let mut reuse = |w: &mut World| _ = w.census(500, 0).pass(5, 100, 100).census(500, 0).pass(5, 100, 100);
-    check("all of them", &mut reuse, Some((500, 100.0, 0.0)));
+    let reuse = |w: &mut World| _ = w.census(500, 0).pass(5, 100, 100).census(500, 0).pass(5, 100, 100);
+    check("all of them", reuse, Some((500, 100.0, 0.0)));
     let half = |w: &mut World| _ = w.census(500, 0).pass(5, 100, 100).census(750, 0).pass(5, 100, 100);
     check("half of them", half, Some((1000, 100.0, 50.0)));
     let over = |w: &mut World| _ = w.census(500, 0).pass(5, 100, 100).census(500, 0).pass(9, 0, 0);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -145,7 +145,12 @@ impl Rig {
         said.check_whole(id);
         let verify = &said.finding(id)["verify"];
         let (query, command) = (verify["promql"].as_str().expect("text"), verify["ss"].as_str().expect("text"));
-        promql::check_fires(query, &self.before, &self.scraper.borrow_mut().scrape());
+        // Ports and the like are on the page as of the last census.
+        let give_up = Instant::now() + Duration::from_secs(20);
+        while let Err(said) = promql::fires(query, &self.before, &self.scraper.borrow_mut().scrape()) {
+            assert!(Instant::now() < give_up, "{query}\nfinds nothing on the page, or is none:\n{said}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
         let output = self.netns.run(|| Command::new("sh").args(["-c", command]).output()).expect("a shell");
         let printed = String::from_utf8_lossy(&output.stdout);
         let complaints = String::from_utf8_lossy(&output.stderr);
@@ -192,10 +197,10 @@ pub fn ask_for(window: &str, netns: &Netns, socket: &str, root: &str) -> Said {
 
 /// The same again and again until `id` is found: ports are counted by the census, which comes seldom on a busy machine.
 pub fn ask_until(id: &str, netns: &Netns, socket: &str, root: &str) -> Said {
-    let give_up = std::time::Instant::now() + Duration::from_secs(30);
+    let give_up = Instant::now() + Duration::from_secs(30);
     loop {
         let said = ask(netns, socket, root);
-        if said.findings().iter().any(|finding| finding["id"] == id) || std::time::Instant::now() > give_up {
+        if said.findings().iter().any(|finding| finding["id"] == id) || Instant::now() > give_up {
             return said;
         }
     }
