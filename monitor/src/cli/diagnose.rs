@@ -142,7 +142,8 @@ impl Foreground for Watch {
         if self.history.oldest().is_none() {
             return Ok(true);
         }
-        if self.began.get_or_insert_with(Instant::now).elapsed() < self.window {
+        let over = *self.began.get_or_insert_with(Instant::now) + self.window;
+        if Instant::now() < over || !session.is_fresh(over) {
             return Ok(true);
         }
         self.evidence = session.evidence(self.window, &self.history, &mut ());

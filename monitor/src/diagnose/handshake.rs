@@ -261,7 +261,7 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
                 thousands(listener.limit)
             ),
             (None, overflows) => {
-                format!("an accept queue overflowed: {} dropped, empty again", count(overflows.unwrap_or(0), "packet"))
+                format!("an accept queue overflowed: {} dropped, room again now", count(overflows.unwrap_or(0), "packet"))
             }
         },
         whose: if whose.is_empty() {

@@ -51,7 +51,7 @@ pub fn no_pool(e: &Evidence) -> Verdict {
             unit_name(&first.unit),
             match rate {
                 0.5.. => format!("opens {rate:.0} new connections per second"),
-                _ => "opened one connection after the other".into(),
+                _ => "opened many short connections".into(),
             }
         ),
         whose: worst(&over, |maker| maker_line(maker, "TIME_WAIT")),

@@ -14,7 +14,7 @@ const WIDTH: usize = 96;
 /// Lines of the summary, heading included: the smallest terminal that people use.
 const SCREEN: usize = 24;
 /// Columns before what belongs to a line of the summary.
-const INDENT: usize = 9;
+const INDENT: usize = 4;
 const LABEL: usize = 11;
 
 /// Lines end in `\n`. In order: one line. One finding: a heading and its details. Several: a summary of one screen, then the details.

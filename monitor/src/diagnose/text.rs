@@ -24,6 +24,7 @@ pub fn per_second(rate: f64) -> String {
     match rate.abs() {
         10.0.. => format!("{rate:.0}/s"),
         1.0.. => format!("{rate:.1}/s"),
+        0.0 => "0/s".into(),
         _ => format!("{rate:.3}/s"),
     }
 }
@@ -133,7 +134,7 @@ mod tests {
         check(28_232, "28,232");
         check(1_234_567, "1,234,567");
         assert_eq!((percent(0.4132).as_str(), percent(0.4).as_str()), ("41.3 %", "40 %"));
-        assert_eq!([612.4, 9.96, 0.011, -40.0].map(per_second), ["612/s", "10.0/s", "0.011/s", "-40/s"]);
+        assert_eq!([612.4, 9.96, 0.011, 0.0, -40.0].map(per_second), ["612/s", "10.0/s", "0.011/s", "0/s", "-40/s"]);
         assert_eq!((count(1, "socket").as_str(), count(2000, "socket").as_str()), ("1 socket", "2,000 sockets"));
     }
 

@@ -29,6 +29,8 @@ const POLL: Duration = Duration::from_millis(50);
 const BATCH: usize = 32_768;
 /// How often a record under way is waited for.
 const PATIENCE: u32 = 1000;
+/// A walk so long before a question is recent enough for its answer.
+const FRESH: Duration = Duration::from_millis(500);
 /// Figures of /proc are read so often.
 const HOST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -60,6 +62,8 @@ pub struct Session {
     cgroups: CgroupNames,
     schedule: Schedule,
     walk: Option<WalkUnderWay>,
+    /// When the last walk ended, well or not.
+    walked_at: Option<Instant>,
     host_read_at: Option<Instant>,
     /// The texts that the core was given last.
     ports: Option<(String, String)>,
@@ -102,6 +106,7 @@ impl Session {
             cgroups: CgroupNames::of_this_host(),
             schedule: Schedule::new(options.census_interval),
             walk: None,
+            walked_at: None,
             host_read_at: None,
             ports: None,
             other_ports: BTreeMap::new(),
@@ -152,6 +157,7 @@ impl Session {
         }
         if let Some(result) = self.walk.as_ref().and_then(WalkUnderWay::poll) {
             self.walk = None;
+            self.walked_at = Some(now);
             self.finish_walk(result, observer);
         } else if self.walk.is_none() && self.schedule.is_due(now) {
             self.begin_walk(observer);
@@ -250,8 +256,24 @@ impl Session {
         });
         match begun {
             Ok(walk) => self.walk = Some(walk),
-            Err(error) => self.walk_failed(&error, observer),
+            Err(error) => {
+                self.walked_at = Some(Instant::now());
+                self.walk_failed(&error, observer);
+            }
         }
+    }
+
+    /// Has the socket tables walked over for a question asked at `asked`, out of turn if need be. Says whether that is done: at once
+    /// when they were just before it, or when there is no way.
+    pub fn is_fresh(&mut self, asked: Instant) -> bool {
+        let fresh = self.walked_at.is_some_and(|at| at + FRESH >= asked);
+        if fresh || !self.schedule.is_possible() {
+            return true;
+        }
+        if self.walk.is_none() {
+            self.schedule.now();
+        }
+        false
     }
 
     fn finish_walk(&mut self, result: std::io::Result<Walked>, observer: &mut impl Observer) {

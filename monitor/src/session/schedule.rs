@@ -33,6 +33,16 @@ impl Schedule {
         self.next = Some(now + self.interval);
     }
 
+    /// One is wanted at once.
+    pub fn now(&mut self) {
+        self.next = None;
+    }
+
+    /// Whether walks can be had at all.
+    pub fn is_possible(&self) -> bool {
+        self.possible
+    }
+
     /// There is no way to walk on this host.
     pub fn never(&mut self) {
         self.possible = false;
@@ -70,7 +80,10 @@ mod tests {
         schedule.done(start, Duration::ZERO);
         assert!(!schedule.is_due(start + Duration::from_millis(999)));
         assert!(schedule.is_due(start + Duration::from_secs(1)));
+        schedule.done(start, Duration::ZERO);
+        schedule.now();
+        assert!(schedule.is_due(start) && schedule.is_possible());
         schedule.never();
-        assert!(!schedule.is_due(start + Duration::from_secs(9)));
+        assert!(!schedule.is_due(start + Duration::from_secs(9)) && !schedule.is_possible());
     }
 }
