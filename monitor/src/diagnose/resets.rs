@@ -9,13 +9,15 @@ use crate::lifecycle::Close;
 
 /// Above this, resets are a habit of some program, not a rare accident.
 const RESET_SHARE: f64 = 0.05;
+/// Fewer happen to anybody.
+const RESETS: u64 = 3;
 
 /// RS-001: connections end in resets.
 pub fn instead_of_closes(e: &Evidence) -> Verdict {
     let closes = e.closes.or_missing("the ends of connections were not watched")?;
     let all: u64 = closes.iter().sum();
     let resets = closes[Close::Reset.index()];
-    if resets == 0 || share(resets, all) < RESET_SHARE {
+    if resets < RESETS || share(resets, all) < RESET_SHARE {
         return Ok(None);
     }
     let mut measured = vec![
@@ -55,7 +57,7 @@ pub fn instead_of_closes(e: &Evidence) -> Verdict {
         threshold: Threshold {
             value: RESET_SHARE.into(),
             unit: "1",
-            formula: format!("at least {} of the connections that ended", percent(RESET_SHARE)),
+            formula: format!("at least {} of the connections that ended, and at least {RESETS}", percent(RESET_SHARE)),
         },
         fixes: vec![
             "read until end of file before close()".into(),
@@ -96,6 +98,8 @@ mod tests {
         check("a twentieth", 95, 5, Fires(Severity::Info));
         check("just below", 96, 5, Silent);
         check("nothing ended", 0, 0, Silent);
+        check("two of two", 0, 2, Silent);
+        check("three of three", 0, 3, Fires(Severity::Info));
         check_rule(instead_of_closes, "not watched", |e| e.closes = None, Unchecked);
     }
 }
