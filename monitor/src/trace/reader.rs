@@ -201,7 +201,7 @@ mod tests {
         check(&good[..20], "head is damaged: it is cut short");
         check(&trace(&Head { abi: 77, ..head() }), "records of version 77");
         check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 10 frames");
-        check(&good[..good.len() - 12], "the 8 frames before that are whole");
+        check(&good[..good.len() - 12], "the 9 frames before that are whole");
         let mut odd = good.clone();
         let last = odd.len() - 8;
         odd[last] = 99;

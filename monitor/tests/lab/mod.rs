@@ -14,6 +14,7 @@
 pub mod cgroup;
 pub mod daemon;
 pub mod destroy;
+pub mod diagnosis;
 pub mod ends;
 pub mod expect;
 pub mod life;
@@ -23,6 +24,7 @@ pub mod packet;
 pub mod page;
 pub mod peer;
 pub mod place;
+pub mod promql;
 pub mod promtool;
 pub mod record;
 pub mod session;
