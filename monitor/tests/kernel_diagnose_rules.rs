@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lab::diagnosis::*;
-use lab::netns::Netns;
+use lab::netns::{Inhabitant, Netns};
 use lab::packet::{ACK, RST, SYN, Segment, number};
 use lab::peer::Peer;
 use lab::place::{self, Family};
@@ -337,22 +337,6 @@ fn handshakes_that_wait_for_a_repeated_packet_have_a_tail() {
     rig.daemon.stop();
 }
 
-/// A process that keeps the namespace in sight: one that only a descriptor holds is in no list of the kernel.
-struct Inhabitant(std::process::Child);
-
-impl Inhabitant {
-    fn of(netns: &Netns) -> Self {
-        Self(netns.run(|| Command::new("sleep").arg("60").spawn().expect("sleep starts")))
-    }
-}
-
-impl Drop for Inhabitant {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn another_namespace_is_pointed_at_or_judged_by_its_own_limits() {
     let there = Netns::new();
@@ -365,16 +349,24 @@ fn another_namespace_is_pointed_at_or_judged_by_its_own_limits() {
     assert_eq!((said.status, said.ids()), (0, vec![]), "{:#}", said.report);
     rig.daemon.stop();
 
+    let name = format!("synfin-rules-{}", std::process::id());
+    let named = Netns::named(&name);
+    named.sysctl(RANGE.0, RANGE.1);
+    named.sysctl(NO_REUSE.0, NO_REUSE.1);
     // 450 sockets there would be more than half of the limit here.
     let limit = ("net.ipv4.tcp_max_tw_buckets", "800");
     let rig = Rig::with("all", &[limit], &["--netns", "all"]);
     clients_close(&there, service(1), 420);
-    let namespace = format!("in network namespace {}", there.inum());
+    let namespace = format!("in network namespace net:[{}]", there.inum());
     let to = format!("-> {}: 45", service(1));
     let said = rig.find("TW-002", "warning", &[&namespace, &to, "(45 %)", "nsenter -n -t $(lsns"], 450);
     assert_eq!(said.measured("TW-002", "local ports to choose from (P)"), 1000.0);
     assert_eq!(said.report["facts"]["all_namespaces"], true);
     assert!(said.findings().iter().all(|finding| finding["id"] != "NS-001"), "{:#}", said.report);
     assert!(!said.ids().contains(&"TW-005"), "{:#}", said.report);
+    // One with a name is found by it, and needs no process.
+    clients_close(&named, service(2), 470);
+    let place = format!("in network namespace {name}");
+    rig.find("TW-002", "warning", &[&place, "(47 %)", &format!("ip netns exec {name} ss")], 470);
     rig.daemon.stop();
 }
