@@ -17,7 +17,7 @@ pub enum Input<'a> {
     /// come with [`Self::Namespaces`].
     Host(HostFigures),
     /// The ports that connect() may choose from: the texts of `ip_local_port_range` and `ip_local_reserved_ports`, at the start and
-    /// whenever they change.
+    /// whenever they change. Those of the namespace that the daemon is in.
     Ports { range: &'a str, reserved: &'a str },
     /// The unit of a cgroup was learnt.
     Unit { cgroup: CgroupId, name: &'a str },

@@ -3,140 +3,14 @@
 mod lab;
 
 use lab::daemon::{ADDRESS, Daemon, Scraper, after_next_census, program};
+use lab::diagnosis::*;
 use lab::netns::Netns;
 use lab::place::Family;
 use lab::sockets::*;
-use serde_json::Value;
 use socket2::SockAddr;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-/// For sockets and roots; removed at the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("synfin-diagnose-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).expect("a new directory");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-
-    /// A directory in it that stands for the root of a host without sysctl files.
-    fn root(&self) -> String {
-        let root = self.0.join("root");
-        std::fs::create_dir_all(root.join("etc/sysctl.d")).expect("directories");
-        root.display().to_string()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// What it said.
-struct Said {
-    status: i32,
-    report: Value,
-}
-
-impl Said {
-    /// Ids of the findings, but for NS-001: the tests beside this one have namespaces and traffic of their own.
-    fn ids(&self) -> Vec<&str> {
-        let ids = self.findings().iter().map(|finding| finding["id"].as_str().expect("an id"));
-        ids.filter(|id| *id != "NS-001").collect()
-    }
-
-    fn findings(&self) -> &Vec<Value> {
-        self.report["findings"].as_array().expect("a list of findings")
-    }
-
-    #[track_caller]
-    fn finding(&self, id: &str) -> &Value {
-        let found = self.findings().iter().find(|finding| finding["id"] == id);
-        found.unwrap_or_else(|| panic!("no {id} in {:#}", self.report))
-    }
-
-    /// The finding `id` has this severity, the exit status goes with it, and what it says contains each of `words`.
-    #[track_caller]
-    fn check(&self, id: &str, severity: &str, words: &[&str]) {
-        let finding = self.finding(id);
-        assert_eq!(finding["severity"], severity, "{finding:#}");
-        assert!(severity == "info" || self.status == 1, "status {} for {finding:#}", self.status);
-        let said = finding.to_string();
-        for word in words {
-            assert!(said.contains(word), "{word} is not in {finding:#}");
-        }
-        let unchecked = self.report["unchecked"].as_array().expect("a list");
-        let ids: Vec<_> = unchecked.iter().map(|one| one["id"].as_str().expect("an id")).collect();
-        let found = self.ids();
-        let expected: Vec<_> = unchecked_here().iter().copied().filter(|rule| !found.contains(rule)).collect();
-        assert_eq!(ids, expected, "{unchecked:?}");
-    }
-}
-
-/// Rules that cannot be checked in a namespace of this kernel: before Linux 6.1 the size of the table of connections, of which the
-/// default of tcp_max_tw_buckets is half, can be told from the sysctls of the first namespace alone.
-fn unchecked_here() -> &'static [&'static str] {
-    if Path::new("/proc/sys/net/ipv4/tcp_ehash_entries").exists() { &[] } else { &["TW-010"] }
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(program());
-    command.arg("diagnose").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn judge(child: Child) -> Said {
-    let output = child.wait_with_output().expect("its end");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let status = output.status.code().expect("it was not killed");
-    let report = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
-    Said { status, report }
-}
-
-/// Asks the daemon behind `socket` about the last two seconds or more.
-fn ask(netns: &Netns, socket: &str, root: &str) -> Said {
-    let mut command = command(&["--json", "--socket", socket, "--for", "2s", "--root", root]);
-    judge(netns.run(|| command.spawn()).expect("the program starts"))
-}
-
-/// The same again and again until `id` is found: ports are counted by the census, which comes seldom on a busy machine.
-fn ask_until(id: &str, netns: &Netns, socket: &str, root: &str) -> Said {
-    let give_up = std::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        let said = ask(netns, socket, root);
-        if said.ids().contains(&id) || std::time::Instant::now() > give_up {
-            return said;
-        }
-    }
-}
-
-/// Watches by itself, and calls `trouble` in the namespace again and again meanwhile.
-fn watch(netns: &Netns, root: &str, mut trouble: impl FnMut() + Send) -> Said {
-    let mut command = command(&["--json", "--socket", "", "--for", "3s", "--root", root]);
-    let mut child = netns.run(|| command.spawn()).expect("the program starts");
-    netns.run(|| {
-        while child.try_wait().expect("our child").is_none() {
-            trouble();
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    });
-    judge(child)
-}
-
-fn start(netns: &Netns, socket: &str) -> Daemon {
-    let daemon = Daemon::start(netns, &["--socket", socket]);
-    lab::wait_until("the local socket", Duration::from_secs(5), || Path::new(socket).exists());
-    daemon
-}
+use std::path::Path;
+use std::process::Command;
 
 const SERVICE: u16 = 4000;
 
@@ -163,9 +37,10 @@ fn a_host_in_order_gets_one_line_and_status_0() {
     // A census that began before the last of them turned from FIN_WAIT2 has fewer; the second one from now began later.
     let mut scraper = Scraper::connect(&netns);
     (0..2).for_each(|_| drop(after_next_census(&mut scraper)));
-    // In a process namespace of its own it sees no other network namespaces.
+    // In a process namespace of its own, without the names of iproute2, it sees no other network namespaces.
+    const HIDDEN: &str = "if [ -d /run/netns ]; then mount -t tmpfs tmpfs /run/netns; fi; exec \"$@\"";
     let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc"]).arg(program());
+    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", HIDDEN, "sh"]).arg(program());
     command.args(["diagnose", "--for", "2s", "--socket", &socket, "--root", &directory.root()]);
     let output = netns.run(|| command.output()).expect("util-linux");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -200,7 +75,7 @@ fn one_destination_is_driven_past_the_knee_and_then_out_of_ports() {
         (0..7).for_each(|_| connect_fails(service(), libc::EADDRNOTAVAIL));
     });
     let said = ask_until("TW-003", &netns, &socket, &root);
-    let title = format!("no local port left: 7 connects failed, first to {}", service());
+    let title = format!("no local port left: 7 connects to {} failed", service());
     said.check("TW-003", "critical", &[&title, "1000"]);
     assert_eq!(said.findings()[0]["id"], "TW-003", "the worst comes first: {:#}", said.report);
     daemon.stop();
@@ -255,7 +130,7 @@ fn resets_instead_of_closes_are_told_and_no_alarm() {
         reset(client);
         read_reset(&server);
     });
-    said.check("RS-001", "info", &["SO_LINGER", "of connections end in a reset"]);
+    said.check("RS-001", "info", &["SO_LINGER", "of connections ended in a reset"]);
     assert_eq!((said.ids(), said.status), (vec!["RS-001"], 0), "{:#}", said.report);
 }
 
@@ -290,4 +165,42 @@ fn without_rights_or_an_answer_it_says_why_and_ends_with_2() {
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(table.contains(&format!("{ADDRESS} is in use, and a synfin daemon is running")), "{table}");
     second.stop();
+}
+
+#[test]
+fn a_socket_without_a_daemon_is_said_and_probes_are_attached_instead() {
+    let (netns, directory) = (Netns::new(), Directory::new("nobody"));
+    let root = directory.root();
+    let stale = directory.path("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).expect("bind"));
+    for path in [directory.path("missing.sock"), stale] {
+        let mut command = command(&["--socket", &path, "--for", "1s", "--root", &root]);
+        let output = netns.run(|| command.output()).expect("the program starts");
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
+        let said: Vec<&str> = stderr.lines().collect();
+        assert_eq!(said[0], format!("synfin: no daemon answers at {path}; attaching probes of its own"), "{stderr}");
+        assert_eq!(said[1..], ["synfin: watching for 1.0 s; what was before is not known"], "{stderr}");
+        assert!(stdout.contains("over 1.") || stdout.contains("over the last 1."), "{stdout}");
+    }
+}
+
+#[test]
+fn who_may_not_ask_or_watch_is_told_why_in_one_line() {
+    let (netns, directory) = (Netns::new(), Directory::new("rights"));
+    let socket = directory.path("s.sock");
+    let daemon = start(&netns, &socket);
+    let check = |socket: &str, last: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"]).arg(program());
+        command.args(["diagnose", "--for", "1s", "--socket", socket]);
+        let output = netns.run(|| command.output()).expect("util-linux");
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!((output.status.code(), stdout.as_ref()), (Some(2), ""), "{stderr}");
+        assert!(stderr.contains(last), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    };
+    check(&socket, "run this as root or as a member of the socket's group");
+    check("", "CAP_BPF");
+    daemon.stop();
 }

@@ -2,10 +2,10 @@
 
 use super::majority::Majority;
 use super::top::{Tally, Top, TopK};
-use crate::event::Endpoint;
+use crate::event::{Endpoint, NetnsId};
 
-/// The key of [`PeerTally`]: local endpoint and the peer's address.
-pub type PeerKey = (Endpoint, [u8; 16]);
+/// The key of [`PeerTally`]: namespace, local endpoint and the peer's address.
+pub type PeerKey = (NetnsId, Endpoint, [u8; 16]);
 
 /// What is known of the connections of one peer to one local endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,9 +37,9 @@ impl<U: PartialEq + Default> Inbound<U> {
     }
 
     /// Counts one socket of role server.
-    pub fn add(&mut self, local: Endpoint, peer: [u8; 16], time_wait: bool, unit: Option<U>) {
+    pub fn add(&mut self, key: PeerKey, time_wait: bool, unit: Option<U>) {
         let tally = PeerTally { sockets: 1, time_wait: u64::from(time_wait), unit: Majority::of(unit) };
-        self.0.add((local, peer), tally);
+        self.0.add(key, tally);
     }
 
     /// The `k` busiest.
@@ -61,13 +61,16 @@ mod tests {
         let peer = |host| mapped(Ipv4Addr::new(10, 0, 0, host));
         let mut inbound = Inbound::new(16);
         for (port, host, time_wait) in [(80, 1, true), (80, 1, false), (80, 2, true), (81, 1, true)] {
-            inbound.add(local(port), peer(host), time_wait, Some('u'));
+            inbound.add((NetnsId(1), local(port), peer(host)), time_wait, Some('u'));
         }
         let top = inbound.finish(1);
         let unit = Majority::of(Some('u'));
         let mut two = unit.clone();
         two.add(unit);
-        assert_eq!(top.entries, [((local(80), peer(1)), PeerTally { sockets: 2, time_wait: 1, unit: two })]);
+        assert_eq!(
+            top.entries,
+            [((NetnsId(1), local(80), peer(1)), PeerTally { sockets: 2, time_wait: 1, unit: two })]
+        );
         assert_eq!((top.other, top.total, top.folded), (2, 4, 2));
     }
 }

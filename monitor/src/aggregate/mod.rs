@@ -37,7 +37,8 @@ pub use namespaces::{Candidate, Counted, HOST_NAMESPACE, Places};
 pub use owners::{OwnedBy, Owners, Recalled};
 pub use populations::{Audit, FULL_STATES, Populations, SmallSockets};
 pub use ports::{
-    EphemeralRange, EphemeralRanges, PortKey, PortSocket, PortTally, PortUsage, Ports, RangeError, SourceTally,
+    DUE_SECONDS, EphemeralRange, EphemeralRanges, PortKey, PortSocket, PortTally, PortUsage, Ports, RangeError,
+    SourceTally,
 };
 pub use share::share;
 pub use snapshot::*;

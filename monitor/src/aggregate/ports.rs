@@ -11,6 +11,8 @@ use crate::lifecycle::Role;
 
 /// Source addresses whose distinct ports are counted; each takes 8 KiB.
 const MOST_SOURCES: usize = 64;
+/// Seconds within which a TIME_WAIT socket is counted as one that will soon be gone.
+pub const DUE_SECONDS: u32 = 10;
 const PORT_WORDS: usize = 65_536 / 64;
 
 /// The ports that connect() may choose from.
@@ -104,6 +106,8 @@ pub struct PortSocket<U> {
     pub source: Endpoint,
     pub destination: Endpoint,
     pub time_wait: bool,
+    /// It is a TIME_WAIT socket with at most [`DUE_SECONDS`] left.
+    pub due: bool,
     pub role: Role,
     /// `None` when it could not be learnt.
     pub unit: Option<U>,
@@ -115,6 +119,8 @@ pub struct PortTally<U> {
     /// Ports: four-tuples are unique, so each socket has its own.
     pub used: u64,
     pub time_wait: u64,
+    /// Of them, those with at most [`DUE_SECONDS`] left.
+    pub due: u64,
     /// The unit that holds most of them.
     pub unit: Majority<U>,
 }
@@ -126,11 +132,12 @@ impl<U: PartialEq + Default> Tally for PortTally<U> {
     fn add(&mut self, other: Self) {
         self.used += other.used;
         self.time_wait += other.time_wait;
+        self.due += other.due;
         self.unit.add(other.unit);
     }
 }
 
-/// What is known of the ports of one source address, over all destinations.
+/// What is known of the ports of one source address in one namespace, over all destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceTally<U> {
     pub netns: NetnsId,
@@ -140,7 +147,7 @@ pub struct SourceTally<U> {
     pub unit: Majority<U>,
 }
 
-/// Each has the whole range to itself.
+/// The key of [`PortTally`]: each has the whole range to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortKey {
     /// Namespaces may have the same addresses and share no port.
@@ -191,7 +198,7 @@ impl<'a, U: Clone + PartialEq + Default> Ports<'a, U> {
         }
         let unit = Majority::of(socket.unit);
         self.add_source(socket.netns, socket.source, unit.clone());
-        let tally = PortTally { used: 1, time_wait: u64::from(socket.time_wait), unit };
+        let tally = PortTally { used: 1, time_wait: u64::from(socket.time_wait), due: u64::from(socket.due), unit };
         let key = PortKey { netns: socket.netns, source: socket.source.addr, destination: socket.destination };
         self.tuples.add(key, tally);
     }

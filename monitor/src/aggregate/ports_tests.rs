@@ -13,7 +13,7 @@ fn endpoint(host: u8, port: u16) -> Endpoint {
 
 fn socket(sport: u16, destination: Endpoint) -> PortSocket<u32> {
     let (netns, source) = (NetnsId(1), endpoint(1, sport));
-    PortSocket { netns, source, destination, time_wait: false, role: Role::Client, unit: Some(7) }
+    PortSocket { netns, source, destination, time_wait: false, due: false, role: Role::Client, unit: Some(7) }
 }
 
 fn ranges(range: &str, reserved: &str) -> EphemeralRanges {

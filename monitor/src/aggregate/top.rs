@@ -74,6 +74,11 @@ impl<K: Hash + Ord + Clone, V: Tally> TopK<K, V> {
         self.folded
     }
 
+    /// What is held of a key now.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.slots.get(key)
+    }
+
     /// What is held now, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.slots.iter()

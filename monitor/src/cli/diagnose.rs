@@ -91,7 +91,10 @@ fn ask_daemon(path: &Path, window: Duration) -> anyhow::Result<Option<Evidence>>
             Ok(Answer::Status(_) | Answer::Error(_)) => {
                 bail!("the daemon at {} answers something else", path.display())
             }
-            Err(AskError::NoDaemon(_)) => return Ok(None),
+            Err(error @ AskError::NoDaemon(_)) => {
+                eprintln!("synfin: {error}; attaching probes of its own");
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         };
         let seen = Duration::try_from_secs_f64(evidence.window_seconds.unwrap_or(0.0)).unwrap_or_default();
@@ -117,7 +120,7 @@ fn watch(settings: &Settings, window: Duration) -> anyhow::Result<Evidence> {
     }
     logging::init(&log)?;
     let (session, waker, _) = daemon::open_session(settings, None)?;
-    eprintln!("synfin: no daemon to ask, so this watches for {}", seconds(window));
+    eprintln!("synfin: watching for {}; what was before is not known", seconds(window));
     let watch = Watch { history: History::default(), began: None, window, evidence: None };
     let (_, watch) = foreground::run(session, &waker, None, watch)?;
     watch.evidence.context("interrupted before the time was over, so there is nothing to diagnose")
@@ -139,7 +142,8 @@ impl Foreground for Watch {
         if self.history.oldest().is_none() {
             return Ok(true);
         }
-        if self.began.get_or_insert_with(Instant::now).elapsed() < self.window {
+        let over = *self.began.get_or_insert_with(Instant::now) + self.window;
+        if Instant::now() < over || !session.is_fresh(over) {
             return Ok(true);
         }
         self.evidence = session.evidence(self.window, &self.history, &mut ());

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::contacts::EndKey;
 use super::flows::Cgroup;
 use super::{Core, Moment};
-use crate::aggregate::{OTHER, Unit};
+use crate::aggregate::{EphemeralRange, MakerRow, OTHER, PortKey, Unit};
 use crate::diagnose::{
-    CloseWait, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, Maker, NamespaceUse,
-    SourceUse, Sysctls, TimeWait, Trend, TupleUse,
+    CloseWait, Contact, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, Maker,
+    NamespaceName, NamespaceUse, SourceUse, Sysctls, TimeWait, Trend, TupleUse,
 };
 use crate::event::{CgroupId, NetnsId};
 use crate::input::HostFigures;
@@ -56,15 +57,17 @@ impl Core {
         Evidence {
             window_seconds: seconds,
             sysctls: sysctls(&self.host),
-            ports_available: self.ranges.own.as_ref().map(|range| range.available()),
+            ports_available: self.ranges.own.as_ref().map(EphemeralRange::available),
             tuples: self.tuples(window, name),
             sources: self.sources(name),
             time_wait: self.time_wait(name),
             inbound: self.inbound(name),
             small_fin_wait2: (self.walks_done > 0).then(|| self.small_now().fin_wait2),
             fin_wait2: window.level(|moment| moment.fin_wait2),
+            fin_wait2_makers: self.fin_wait2_makers(name),
             orphans: window.level(|moment| moment.host.orphans),
             close_wait: self.close_wait(window, name),
+            close_wait_makers: self.close_wait_makers(name),
             listeners: self.listeners(name),
             counters: Counters {
                 time_wait_overflow: host(|host| host.time_wait_overflows),
@@ -74,9 +77,12 @@ impl Core {
                 abort_on_close: host(|host| host.abort_on_close),
                 abort_on_data: host(|host| host.abort_on_data),
             },
-            failures: failures(window, name),
+            failures: self.failures(window, name),
+            syns_again: window.grown(|moment| Some(moment.syns_again)),
             handshakes: handshakes(window),
+            slow_handshakes: contacts(window, |moment| &moment.slow, name),
             closes: closes(window),
+            resets: contacts(window, |moment| &moment.reset, name),
             time_wait_entered_per_second: window
                 .grown(|moment| Some(moment.entered))
                 .zip(seconds)
@@ -88,21 +94,34 @@ impl Core {
     }
 
     fn tuples(&self, window: &EvidenceWindow<'_>, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<TupleUse>> {
-        let entries = &self.view.ports.as_ref()?.tuples.entries;
-        let rows = entries.iter().take(ROWS).map(|(key, tally)| {
-            let opened = window.grown(|moment| Some(moment.opened.get(key).copied().unwrap_or(0)));
+        let counted = &self.view.ports.as_ref()?.tuples.entries;
+        let units: BTreeMap<PortKey, Option<CgroupId>> =
+            counted.iter().map(|(key, tally)| (*key, tally.unit.winner().copied())).collect();
+        let now = window.now.at;
+        let keys = self.growth.keys(&self.contacts).into_iter();
+        let mut rows: Vec<_> =
+            keys.filter_map(|key| Some((key, self.growth.taken(&key, now, &self.contacts)?))).collect();
+        rows.retain(|(key, taken)| taken.used > 0 || units.contains_key(key));
+        rows.sort_by_key(|(key, taken)| (std::cmp::Reverse(taken.used), *key));
+        let rows = rows.into_iter().take(ROWS).map(|(key, taken)| {
+            let range = self.ranges.of(key.netns).map(EphemeralRange::available);
+            let pace = taken.pace;
+            let used = taken.used.min(range.unwrap_or(u64::MAX));
+            // Of one that the census did not meet yet, those who opened it have been seen.
+            let owner = units.get(&key).copied().unwrap_or_else(|| self.contacts.owner(&key));
             TupleUse {
                 source: address(key.source),
                 destination: key.destination,
-                used: tally.used,
-                time_wait: tally.time_wait,
+                used,
+                time_wait: taken.time_wait.min(used),
                 role: Role::Client,
-                unit: unit(tally.unit.winner(), name),
-                opens_per_second: opened.zip(window.seconds()).map(|(opened, seconds)| opened as f64 / seconds),
-                // Of a pair that was not among the busiest before, the growth is not known.
-                trend: window.trend(|moment| moment.ports.as_ref()?.get(key).copied()),
-                namespace: self.namespace(key.netns),
-                ports_available: self.namespaces.as_ref().and_then(|_| Some(self.ranges.of(key.netns)?.available())),
+                unit: unit(owner.as_ref(), name),
+                namespace: self.foreign(key.netns),
+                ports_available: range,
+                opened: window.grown(|moment| Some(moment.opened.get(&key).copied().unwrap_or(0))),
+                opens_per_second: pace.map(|pace| pace.opened),
+                trend: pace
+                    .map(|pace| Trend { delta: (pace.grown * pace.seconds).round() as i64, seconds: pace.seconds }),
             }
         });
         Some(rows.collect())
@@ -111,7 +130,8 @@ impl Core {
     fn sources(&self, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<SourceUse>> {
         let usage = self.view.ports.as_ref()?;
         let busiest = |netns, source| {
-            let towards = usage.tuples.entries.iter().filter(|(key, _)| key.netns == netns && key.source == source);
+            let from = |key: &PortKey| key.netns == netns && key.source == source;
+            let towards = usage.tuples.entries.iter().filter(|(key, _)| from(key));
             towards.map(|(_, tally)| tally.used).max().unwrap_or(0)
         };
         let rows = usage.sources.iter().take(ROWS).map(|source| SourceUse {
@@ -120,6 +140,8 @@ impl Core {
             distinct_ports: source.distinct_ports,
             busiest_destination: busiest(source.netns, source.source),
             unit: unit(source.unit.winner(), name),
+            namespace: self.foreign(source.netns),
+            ports_available: self.ranges.of(source.netns).map(EphemeralRange::available),
         });
         Some(rows.collect())
     }
@@ -129,19 +151,7 @@ impl Core {
             return None;
         }
         let total = self.small_now().time_wait;
-        let mut merged = BTreeMap::new();
-        for row in self.ledger.makers(total) {
-            let unit = match row.unit {
-                Unit::Known(cgroup) => name(cgroup_id(cgroup)),
-                Unit::Unknown => unit(None, name),
-                Unit::Other => OTHER.to_owned(),
-            };
-            *merged.entry((row.role, row.endpoint, unit)).or_insert(0) += row.sockets;
-        }
-        let rows = merged.into_iter().filter(|(_, sockets)| *sockets > 0);
-        let mut makers: Vec<Maker> =
-            rows.map(|((role, endpoint, unit), sockets)| Maker { role, endpoint, unit, sockets }).collect();
-        makers.sort_by_key(|maker| std::cmp::Reverse(maker.sockets));
+        let mut makers = named(&self.ledger.makers(total), name);
         let rest = makers.split_off(makers.len().min(ROWS));
         for role in Role::ALL {
             let sockets = rest.iter().filter(|maker| maker.role == role).map(|maker| maker.sockets).sum();
@@ -152,9 +162,23 @@ impl Core {
         Some(TimeWait { total, makers })
     }
 
+    fn fin_wait2_makers(&self, name: &mut impl FnMut(CgroupId) -> String) -> Vec<Maker> {
+        let mut makers = named(&self.view.fin_wait2, name);
+        makers.truncate(ROWS);
+        makers
+    }
+
+    fn close_wait_makers(&self, name: &mut impl FnMut(CgroupId) -> String) -> Vec<Maker> {
+        let rows = self.view.close_wait_ends.iter().take(ROWS).map(|(key, sockets)| {
+            let &(role, endpoint, cgroup) = key;
+            Maker { role, endpoint: Some(endpoint), unit: name(cgroup), sockets: *sockets }
+        });
+        rows.collect()
+    }
+
     fn inbound(&self, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<InboundPeer>> {
         let entries = self.view.inbound.as_ref()?.entries.iter().take(ROWS);
-        let rows = entries.map(|((local, peer), tally)| InboundPeer {
+        let rows = entries.map(|((_, local, peer), tally)| InboundPeer {
             local: *local,
             peer: address(*peer),
             unit: unit(tally.unit.winner(), name),
@@ -191,6 +215,33 @@ impl Core {
         Some(rows.collect())
     }
 
+    fn failures(
+        &self,
+        window: &EvidenceWindow<'_>,
+        name: &mut impl FnMut(CgroupId) -> String,
+    ) -> Option<Vec<FailedConnects>> {
+        let before = window.before?;
+        let mut rows = Vec::new();
+        for (key, &count) in &window.now.failed {
+            let count = count.saturating_sub(before.failed.get(key).copied().unwrap_or(0));
+            if count == 0 {
+                continue;
+            }
+            let &(netns, destination, reason, cgroup) = key;
+            let towards = |moment: &Moment| {
+                let to = |key: &PortKey| key.netns == netns && key.destination == destination;
+                let towards = moment.opened.iter().filter(|(key, _)| to(key));
+                towards.map(|(_, opened)| *opened).sum::<u64>()
+            };
+            let opened = towards(window.now).checked_sub(towards(before));
+            let namespace = self.foreign(netns);
+            rows.push(FailedConnects { destination, reason, unit: name(cgroup), namespace, count, opened });
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse(row.count));
+        rows.truncate(ROWS);
+        Some(rows)
+    }
+
     fn listeners(&self, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<Listener>> {
         if self.walks_done == 0 {
             return None;
@@ -201,7 +252,7 @@ impl Core {
             backlog: listen.backlog,
             limit: listen.limit,
             half_open: listen.half_open,
-            namespace: self.namespace(netns),
+            namespace: self.foreign(netns),
         });
         Some(rows.collect())
     }
@@ -209,9 +260,15 @@ impl Core {
 
 /// Where several namespaces are watched.
 impl Core {
-    fn namespace(&self, netns: NetnsId) -> Option<String> {
-        let namespaces = self.namespaces.as_ref()?;
-        Some(namespaces.name(netns).map_or_else(|| format!("net:[{}]", netns.0), str::to_owned))
+    /// The namespace to name: `None` where there is only one, or for the daemon's own.
+    fn foreign(&self, netns: NetnsId) -> Option<NamespaceName> {
+        let state = self.namespaces.as_ref()?.state(netns);
+        let name = match state {
+            Some(state) if state.own => return None,
+            Some(state) => state.name.to_owned(),
+            None => format!("net:[{}]", netns.0),
+        };
+        Some(NamespaceName { name, inode: netns.0 })
     }
 
     /// Those in which something was refused first, then those with the most small sockets.
@@ -225,7 +282,7 @@ impl Core {
                 now.checked_sub(then)
             };
             NamespaceUse {
-                namespace: state.name.to_owned(),
+                namespace: NamespaceName { name: state.name.to_owned(), inode: state.identity.0.0 },
                 own: state.own,
                 small: state.small.time_wait + state.small.fin_wait2,
                 tcp_max_tw_buckets: state.host.tcp_max_tw_buckets,
@@ -243,6 +300,44 @@ impl Core {
     }
 }
 
+/// With the names of their units, the largest first.
+fn named(rows: &[MakerRow<Cgroup>], name: &mut impl FnMut(CgroupId) -> String) -> Vec<Maker> {
+    let mut merged = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.sockets > 0) {
+        let unit = match row.unit {
+            Unit::Known(cgroup) => name(cgroup_id(cgroup)),
+            Unit::Unknown => unit(None, name),
+            Unit::Other => OTHER.to_owned(),
+        };
+        *merged.entry((row.role, row.endpoint, unit)).or_insert(0) += row.sockets;
+    }
+    let rows = merged.into_iter();
+    let mut makers: Vec<Maker> =
+        rows.map(|((role, endpoint, unit), sockets)| Maker { role, endpoint, unit, sockets }).collect();
+    makers.sort_by_key(|maker| std::cmp::Reverse(maker.sockets));
+    makers
+}
+
+/// How much each grew in the window, the most first.
+fn contacts(
+    window: &EvidenceWindow<'_>,
+    counts: fn(&Moment) -> &BTreeMap<EndKey, u64>,
+    name: &mut impl FnMut(CgroupId) -> String,
+) -> Vec<Contact> {
+    let Some(before) = window.before.map(counts) else { return vec![] };
+    let rows = counts(window.now).iter().map(|(key, &count)| {
+        let &(role, endpoint, cgroup) = key;
+        let count = count.saturating_sub(before.get(key).copied().unwrap_or(0));
+        (role, endpoint, cgroup, count)
+    });
+    let mut rows: Vec<_> = rows.filter(|row| row.3 > 0).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.3));
+    rows.truncate(ROWS);
+    rows.into_iter()
+        .map(|(role, endpoint, cgroup, count)| Contact { role, endpoint, unit: name(cgroup), count })
+        .collect()
+}
+
 fn sysctls(host: &HostFigures) -> Sysctls {
     Sysctls {
         tcp_max_tw_buckets: host.tcp_max_tw_buckets,
@@ -253,27 +348,6 @@ fn sysctls(host: &HostFigures) -> Sysctls {
         tcp_max_orphans: host.tcp_max_orphans,
         somaxconn: host.somaxconn,
     }
-}
-
-fn failures(window: &EvidenceWindow<'_>, name: &mut impl FnMut(CgroupId) -> String) -> Option<Vec<FailedConnects>> {
-    let before = window.before?;
-    let mut rows = Vec::new();
-    for (key, &count) in &window.now.failed {
-        let count = count.saturating_sub(before.failed.get(key).copied().unwrap_or(0));
-        if count == 0 {
-            continue;
-        }
-        let &(destination, reason, cgroup) = key;
-        let towards = |moment: &Moment| {
-            let towards = moment.opened.iter().filter(|(key, _)| key.destination == destination);
-            towards.map(|(_, opened)| *opened).sum::<u64>()
-        };
-        let opened = towards(window.now).checked_sub(towards(before));
-        rows.push(FailedConnects { destination, reason, unit: name(cgroup), count, opened });
-    }
-    rows.sort_by_key(|row| std::cmp::Reverse(row.count));
-    rows.truncate(ROWS);
-    Some(rows)
 }
 
 fn handshakes(window: &EvidenceWindow<'_>) -> Option<Vec<HandshakeTail>> {

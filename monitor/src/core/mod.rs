@@ -5,6 +5,7 @@ mod contacts;
 mod evidence;
 mod figures;
 mod flows;
+mod growth;
 mod moment;
 mod namespaces;
 mod tally;
@@ -20,12 +21,13 @@ use crate::aggregate::{
 use crate::census;
 use crate::config::EndpointDetail;
 use crate::decode::decode;
-use crate::event::{CgroupId, Event, TcpState};
+use crate::event::{CgroupId, Event, KernelTime, TcpState};
 use crate::input::{HostFigures, Input, NamespaceReading, Walk};
 use crate::lifecycle::{Connection, Options, Outcome, Role, Tracker};
 use by_cause::ByCause;
 use contacts::Contacts;
 use figures::{Pages, Sources};
+use growth::Growth;
 use namespaces::Namespaces;
 use tally::{Tally, seed};
 use time_wait::Ledger;
@@ -105,6 +107,7 @@ pub struct Core {
     ledger: Ledger,
     by_cause: ByCause,
     contacts: Contacts,
+    growth: Growth,
     /// Of the last census.
     view: View,
     pages: Pages,
@@ -137,6 +140,7 @@ impl Core {
             ledger: Ledger::new(options.owners),
             by_cause: ByCause::default(),
             contacts: Contacts::default(),
+            growth: Growth::default(),
             view: View::default(),
             pages: Pages::new(options.top, options.endpoints),
         }
@@ -270,6 +274,9 @@ impl Core {
         let newly_lost = lost.saturating_sub(std::mem::replace(&mut self.lost_at_last_walk, lost));
         let told = view::Told { recycled: self.host.tw_recycled, lost: newly_lost };
         self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, &self.ranges, told);
+        if let Some(usage) = &self.view.ports {
+            self.growth.take_census(walk.ended, &usage.tuples, &self.contacts);
+        }
         self.small = tally.small;
         self.requests = tally.requests;
         self.walks_done += 1;
@@ -282,6 +289,11 @@ impl Core {
             interval_seconds: 0.0,
             apply_seconds: 0.0,
         };
+    }
+
+    /// Remembers how many connections there were at `at`, for the pace at which ports are taken: to be called every second or so.
+    pub fn remember_pace(&mut self, at: KernelTime) {
+        self.growth.look(at, &self.contacts);
     }
 
     /// Finished walks so far.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Core;
-use super::contacts::FailureKey;
+use super::contacts::{EndKey, FailureKey};
 use super::namespaces::Identity;
 use crate::aggregate::{Histogram, PerRole, PortKey};
 use crate::event::{CgroupId, KernelTime, TcpState};
@@ -12,9 +12,6 @@ use crate::lifecycle::{Close, Role};
 
 /// Bounds of the steps of [`crate::diagnose::HandshakeTail`], nanoseconds.
 const STEPS_NS: [u64; 3] = [1_000_000_000, 3_000_000_000, 7_000_000_000];
-
-/// Pairs of source and destination kept with their ports.
-const TUPLES: usize = 64;
 
 /// What the core had counted at one moment: a few KiB, up to 150 KiB on a host with a thousand busy destinations.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +28,9 @@ pub struct Moment {
     pub(super) namespaces: Option<BTreeMap<Identity, HostFigures>>,
     pub(super) failed: BTreeMap<FailureKey, u64>,
     pub(super) opened: BTreeMap<PortKey, u64>,
-    /// Ports in use, as of the census before; `None` before the first.
-    pub(super) ports: Option<BTreeMap<PortKey, u64>>,
+    pub(super) slow: BTreeMap<EndKey, u64>,
+    pub(super) reset: BTreeMap<EndKey, u64>,
+    pub(super) syns_again: u64,
     pub(super) close_wait: Option<BTreeMap<CgroupId, u64>>,
     pub(super) fin_wait2: Option<u64>,
 }
@@ -45,7 +43,6 @@ impl Core {
             closes.iter_mut().zip(by_close).for_each(|(sum, count)| *sum += count);
         }
         let known = self.walks_done > 0;
-        let tuples = self.view.ports.as_ref().map(|usage| &usage.tuples.entries);
         Moment {
             at,
             other_netns_transitions: self.totals.other_netns,
@@ -58,8 +55,10 @@ impl Core {
                 .as_ref()
                 .map(|namespaces| namespaces.states().map(|state| (state.identity, *state.host)).collect()),
             failed: self.contacts.failed.iter().map(|(&key, &count)| (key, count)).collect(),
-            opened: self.contacts.opened.iter().map(|(&key, &count)| (key, count)).collect(),
-            ports: tuples.map(|rows| rows.iter().take(TUPLES).map(|(key, tally)| (*key, tally.used)).collect()),
+            opened: self.contacts.flows.iter().map(|(&key, flow)| (key, flow.opened)).collect(),
+            slow: self.contacts.slow.iter().map(|(&key, &count)| (key, count)).collect(),
+            reset: self.contacts.reset.iter().map(|(&key, &count)| (key, count)).collect(),
+            syns_again: self.contacts.syns_again,
             close_wait: known.then(|| self.close_wait_now()),
             fin_wait2: self
                 .populations

@@ -187,19 +187,24 @@ impl Namespaces {
         self.living.iter().filter_map(|(id, living)| Some((*id, living.range.clone()?))).collect()
     }
 
-    pub fn name(&self, id: NetnsId) -> Option<&str> {
-        self.living.get(&id).map(|living| living.name.as_str())
+    pub fn states(&self) -> impl Iterator<Item = NamespaceState<'_>> {
+        self.living.iter().map(|(id, living)| self.state_of(*id, living))
     }
 
-    pub fn states(&self) -> impl Iterator<Item = NamespaceState<'_>> {
-        self.living.iter().map(|(id, living)| NamespaceState {
-            identity: (*id, living.cookie),
+    /// Of one of them.
+    pub fn state(&self, id: NetnsId) -> Option<NamespaceState<'_>> {
+        self.living.get(&id).map(|living| self.state_of(id, living))
+    }
+
+    fn state_of<'a>(&self, id: NetnsId, living: &'a Living) -> NamespaceState<'a> {
+        NamespaceState {
+            identity: (id, living.cookie),
             name: &living.name,
             own: living.own,
-            small: self.small_of(*id, living),
+            small: self.small_of(id, living),
             host: &living.host,
             ports_available: living.range.as_ref().map(EphemeralRange::available),
-        })
+        }
     }
 
     /// What the page shows. `totals`: sockets of the host; `fullest`: ports by namespace, of the last census.

@@ -5,21 +5,23 @@ use std::time::Instant;
 use synfin_ebpf::abi::{AF_INET, CensusSocket, Counters, state};
 
 use super::*;
-use crate::diagnose::{Maker, diagnose};
-use crate::event::{Endpoint, KernelTime};
+use crate::diagnose::{Maker, NamespaceName, diagnose};
+use crate::event::{Endpoint, KernelTime, NetnsId};
 
 const SECOND: u64 = 1_000_000_000;
 
+const OPTIONS: CoreOptions = CoreOptions {
+    max_connections: 1000,
+    units: 60,
+    top: 3,
+    endpoints: EndpointDetail::Full,
+    owners: OWNERS_DEFAULT,
+    synack_probe: true,
+    namespaces: None,
+};
+
 fn core() -> Core {
-    Core::new(&CoreOptions {
-        max_connections: 1000,
-        units: 60,
-        top: 3,
-        endpoints: EndpointDetail::Full,
-        owners: OWNERS_DEFAULT,
-        synack_probe: true,
-        namespaces: None,
-    })
+    Core::new(&OPTIONS)
 }
 
 fn name(cgroup: CgroupId) -> String {
@@ -117,6 +119,7 @@ fn evidence_has_levels_at_once_and_deltas_with_a_second_moment() {
     core.handle(&Input::Ports { range: "32768\t60999\n", reserved: "" }, &mut ());
     let sockets: Vec<u8> = (0..100).flat_map(|n| bytes(&small(n * 50, 59_000))).collect();
     walk(&mut core, 2, &sockets);
+    core.remember_pace(KernelTime(2 * SECOND));
     let first = core.moment(KernelTime(2 * SECOND));
     let alone = core.evidence(&EvidenceWindow { before: None, now: &first }, name);
     let makers = alone.time_wait.as_ref().map(|time_wait| time_wait.makers.clone());
@@ -127,6 +130,8 @@ fn evidence_has_levels_at_once_and_deltas_with_a_second_moment() {
     assert_eq!(alone.tuples.as_ref().map(|tuples| (tuples[0].used, tuples[0].trend)), Some((100, None)));
 
     let sockets: Vec<u8> = (0..300).flat_map(|n| bytes(&small(n * 50, 59_000))).collect();
+    let key = *core.growth.keys(&core.contacts).first().expect("the one that the census met");
+    core.contacts.flows.add(key, contacts::PortFlow { opened: 200, waiting: 200, ..Default::default() });
     walk(&mut core, 12, &sockets);
     core.handle(&Input::Host(HostFigures { tw_recycled: Some(4), ..HostFigures::default() }), &mut ());
     let second = core.moment(KernelTime(12 * SECOND));
@@ -136,4 +141,34 @@ fn evidence_has_levels_at_once_and_deltas_with_a_second_moment() {
     assert_eq!(evidence.counters.tw_recycled, None, "the counter was not there before");
     assert_eq!(evidence.closes.map(|closes| closes.iter().sum::<u64>()), Some(0));
     assert_eq!(diagnose(&evidence).worst(), None);
+}
+
+#[test]
+fn with_all_namespaces_watched_each_keeps_its_own_numbers() {
+    let mut core = Core::new(&CoreOptions { namespaces: Some(20), ..OPTIONS });
+    core.handle(&Input::Ports { range: "32768\t60999\n", reserved: "" }, &mut ());
+    let reading = |id, name: &str, own, time_wait, range: Option<&str>| NamespaceReading {
+        id: NetnsId(id),
+        name: name.into(),
+        own,
+        host: HostFigures { time_wait: Some(time_wait), tcp_max_tw_buckets: Some(200), ..HostFigures::default() },
+        ports: range.map(|range| (range.into(), String::new())),
+        ..NamespaceReading::default()
+    };
+    let readings = [reading(1, "host", true, 100, None), reading(2, "blue", false, 30, Some("32768\t33767\n"))];
+    core.handle(&Input::Namespaces { readings: &readings, refused: 0 }, &mut ());
+    let of = |netns, n: u32| bytes(&CensusSocket { netns, ..small(n * 50, 59_000) });
+    let sockets: Vec<u8> = (0..100).map(|n| of(1, n)).chain((0..30).map(|n| of(2, n))).flatten().collect();
+    walk(&mut core, 2, &sockets);
+    let now = core.moment(KernelTime(2 * SECOND));
+    let evidence = core.evidence(&EvidenceWindow { before: None, now: &now }, name);
+    let blue = NamespaceName { name: "blue".into(), inode: 2 };
+    let tuples = evidence.tuples.iter().flatten();
+    let tuples = tuples.map(|tuple| (tuple.namespace.clone(), tuple.used, tuple.ports_available));
+    assert_eq!(tuples.collect::<Vec<_>>(), [(None, 100, Some(28_232)), (Some(blue.clone()), 30, Some(1000))]);
+    let sources = evidence.sources.iter().flatten().map(|source| (source.namespace.clone(), source.sockets));
+    assert_eq!(sources.collect::<Vec<_>>(), [(None, 100), (Some(blue.clone()), 30)]);
+    let tables = evidence.by_namespace.iter().flatten().map(|each| (each.namespace.inode, each.own, each.small));
+    assert_eq!(tables.collect::<Vec<_>>(), [(1, true, 100), (2, false, 30)], "each limit is for its own sockets");
+    assert_eq!(evidence.time_wait.map(|time_wait| time_wait.total), Some(130));
 }

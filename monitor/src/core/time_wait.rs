@@ -63,6 +63,13 @@ pub struct Counted {
     time_left: TimeLeft,
 }
 
+impl Counted {
+    /// Makers of small FIN_WAIT2 sockets, the largest first.
+    pub fn take_fin_wait2(&mut self) -> Vec<MakerRow<Cgroup>> {
+        std::mem::take(&mut self.by_maker.fin_wait2.rows)
+    }
+}
+
 impl Ledger {
     /// `capacity`: connections whose owners are remembered.
     pub fn new(capacity: usize) -> Self {

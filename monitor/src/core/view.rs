@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
+use super::contacts::EndKey;
 use super::flows::Cgroup;
 use super::time_wait::Ledger;
 use crate::aggregate::{
-    EphemeralRanges, Inbound, Listening, OwnedBy, PeerKey, PeerTally, PortSocket, PortUsage, Ports, SmallSocket,
-    Substate, Top,
+    DUE_SECONDS, EphemeralRanges, Inbound, Listening, MakerRow, OwnedBy, PeerKey, PeerTally, PortSocket, PortUsage,
+    Ports, SmallSocket, Substate, Top, TopK, endpoint_of,
 };
 use crate::census::{Found, Kind};
 use crate::event::{CgroupId, Endpoint, KernelTime, NetnsId, SocketId, TcpState};
@@ -52,6 +53,10 @@ pub struct View {
     pub other_listeners: Listen,
     pub listeners_folded: u64,
     pub close_wait: BTreeMap<CgroupId, CloseWaits>,
+    /// The same by role, end and cgroup, the most first.
+    pub close_wait_ends: Vec<(EndKey, u64)>,
+    /// Makers of small FIN_WAIT2 sockets, the largest first.
+    pub fin_wait2: Vec<MakerRow<Cgroup>>,
     pub listening: Listening,
 }
 
@@ -81,8 +86,9 @@ pub fn take(
     let mut counting = ledger.count(walk.began, &listening, ranges);
     let mut ports = ranges.is_known().then(|| Ports::new(ranges, PAIRS_CAPACITY));
     let mut inbound = Inbound::new(PAIRS_CAPACITY);
+    let mut close_wait = TopK::new(PAIRS_CAPACITY);
     for socket in found {
-        let (by, time_wait) = match socket.kind {
+        let (by, time_wait, due) = match socket.kind {
             Kind::Full { state: TcpState::Listen | TcpState::Close, .. } => continue,
             Kind::Full { state, .. } => {
                 let connection = tracker.connection(socket.socket);
@@ -95,7 +101,10 @@ pub fn take(
                         listening.role_of(socket.netns, &socket.tuple, ranges.of(socket.netns))
                     }
                 };
-                (OwnedBy { role, unit: Cgroup::new(socket.cgroup.0) }, false)
+                if let (TcpState::CloseWait, Some(end)) = (state, endpoint_of(role, &socket.tuple)) {
+                    close_wait.add((role, end, socket.cgroup), 1);
+                }
+                (OwnedBy { role, unit: Cgroup::new(socket.cgroup.0) }, false, false)
             }
             Kind::Waiting { substate, remaining_ms } => {
                 let substate = match substate {
@@ -103,7 +112,8 @@ pub fn take(
                     _ => Substate::TimeWait,
                 };
                 let small = SmallSocket { netns: socket.netns, tuple: socket.tuple, substate, remaining_ms };
-                (counting.add(&small), substate == Substate::TimeWait)
+                let time_wait = substate == Substate::TimeWait;
+                (counting.add(&small), time_wait, time_wait && remaining_ms <= DUE_SECONDS * 1000)
             }
             Kind::Request { listener, .. } => {
                 view.add_request(listeners.get(&listener));
@@ -113,15 +123,18 @@ pub fn take(
         let unit = by.unit.map(|unit| CgroupId(unit.get()));
         let (source, destination) = (socket.tuple.source(), socket.tuple.destination());
         match by.role {
-            Role::Server => inbound.add(source, destination.addr, time_wait, unit),
+            Role::Server => inbound.add((socket.netns, source, destination.addr), time_wait, unit),
             Role::Client | Role::Unknown => {
                 if let Some(ports) = &mut ports {
-                    ports.add(PortSocket { netns: socket.netns, source, destination, time_wait, role: by.role, unit });
+                    let netns = socket.netns;
+                    ports.add(PortSocket { netns, source, destination, time_wait, due, role: by.role, unit });
                 }
             }
         }
     }
-    let counted = counting.finish();
+    let mut counted = counting.finish();
+    view.fin_wait2 = counted.take_fin_wait2();
+    view.close_wait_ends = close_wait.finish(PAIRS_KEPT).entries;
     ledger.finish(counted, walk, told);
     view.listening = listening;
     view.ports = ports.map(|ports| ports.finish(PAIRS_KEPT));

@@ -18,6 +18,9 @@ use crate::session::{Session, Waker};
 /// Without a round for so long the daemon is not healthy.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// After so long a question is answered with the last census there is: whoever asks waits 5 s at most.
+const STALE_IS_BETTER: Duration = Duration::from_secs(3);
+
 /// What others may ask of the thread.
 enum Command {
     Snapshot(oneshot::Sender<Snapshot>),
@@ -94,8 +97,16 @@ impl Engine {
     }
 }
 
+/// A question for evidence, which waits for a census of its own: listeners, peers and ages are known from there alone.
+struct Question {
+    window: Duration,
+    answer: oneshot::Sender<Option<Evidence>>,
+    asked: Instant,
+}
+
 fn follow(mut session: Session, commands: &Receiver<Command>, progress: &Progress) {
     let mut history = History::default();
+    let mut questions: Vec<Question> = Vec::new();
     loop {
         let more = session.work(&mut ());
         session.remember(&mut history, &mut ());
@@ -110,15 +121,20 @@ fn follow(mut session: Session, commands: &Receiver<Command>, progress: &Progres
                     // Whoever asked may have gone away.
                     let _ = answer.send(session.snapshot(&mut ()));
                 }
-                Command::Evidence(window, answer) => {
-                    let _ = answer.send(session.evidence(window, &history, &mut ()));
-                }
+                Command::Evidence(window, answer) => questions.push(Question { window, answer, asked: Instant::now() }),
                 Command::Stop(answer) => {
                     let core = session.close(&mut ());
                     let _ = answer.send(LastWord { events: core.events(), lost: core.lost().ring_full });
                     return;
                 }
             }
+        }
+        let is_answerable =
+            |question: &mut Question| session.is_fresh(question.asked) || question.asked.elapsed() >= STALE_IS_BETTER;
+        let answerable: Vec<Question> = questions.extract_if(.., is_answerable).collect();
+        for Question { window, answer, .. } in answerable {
+            // Whoever asked may have gone away.
+            let _ = answer.send(session.evidence(window, &history, &mut ()));
         }
         if !more {
             session.sleep();

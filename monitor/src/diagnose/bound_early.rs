@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, expected_distinct_ports, share};
-use super::text::{count, percent, unit_name};
+use super::text::{count, in_namespace, inside, percent, unit_name};
 use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL, not_helpful};
 use super::{Evidence, SourceUse};
 
@@ -17,16 +17,18 @@ const SMALL_SHARE: f64 = 0.1;
 pub fn bound_early(e: &Evidence) -> Verdict {
     let ports = e.ports_available.or_missing(NO_POOL)?;
     let sources = e.sources.as_ref().or_missing("ports in use per source address are not known: no census")?;
-    let from = at_least(KNEE_SHARE, ports).max(1);
     let mut over: Vec<&SourceUse> = (sources.iter())
         .filter(|source| {
-            source.distinct_ports >= from
+            let ports = source.ports_available.unwrap_or(ports);
+            source.distinct_ports >= at_least(KNEE_SHARE, ports).max(1)
                 && source.busiest_destination <= at_least(SMALL_SHARE, ports)
                 && source.distinct_ports == source.sockets
         })
         .collect();
     over.sort_by_key(|source| (std::cmp::Reverse(source.distinct_ports), source.source));
     let Some(first) = over.first() else { return Ok(None) };
+    let ports = first.ports_available.unwrap_or(ports);
+    let from = at_least(KNEE_SHARE, ports).max(1);
     let by_chance = first.sockets as f64 - expected_distinct_ports(ports, first.sockets);
     Ok(Some(Finding {
         id: "TW-004",
@@ -38,10 +40,11 @@ pub fn bound_early(e: &Evidence) -> Verdict {
         ),
         whose: worst(&over, |source| {
             format!(
-                "{} from {}: {}, none shared between destinations",
+                "{} (client) from {}: {}, none shared between destinations{}",
                 unit_name(&source.unit),
                 source.source,
-                count(source.distinct_ports, "port")
+                count(source.distinct_ports, "port"),
+                in_namespace(source.namespace.as_ref())
             )
         }),
         why: "No port serves two destinations, so they were probably reserved by bind() with port 0 before connect(): such \
@@ -80,7 +83,10 @@ pub fn bound_early(e: &Evidence) -> Verdict {
         not_helpful: not_helpful(),
         verify: Verify {
             promql: "sum by (source) (synfin_ephemeral_ports_used)".into(),
-            ss: format!("ss -Htan src {} | awk '{{print $4}}' | sort | uniq -d | wc -l", first.source),
+            ss: inside(
+                first.namespace.as_ref(),
+                &format!("ss -Htan src {} | awk '{{print $4}}' | sort -u | wc -l", first.source),
+            ),
         },
     }))
 }

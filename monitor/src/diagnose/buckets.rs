@@ -1,9 +1,11 @@
 //! The cap on TIME_WAIT sockets: TW-005.
 
-use super::Evidence;
 use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify};
 use super::formulas::{at_least, overflows_buckets, share};
-use super::text::{count, percent, thousands};
+use super::harmless::makers;
+use super::text::{count, inside, percent, printable, thousands};
+use super::{Evidence, NamespaceName};
+use crate::lifecycle::Role;
 
 /// Below this the table is no subject.
 pub const HALF_SHARE: f64 = 0.5;
@@ -14,7 +16,9 @@ const NEAR_SHARE: f64 = 0.9;
 #[derive(Clone, Copy)]
 struct Table<'a> {
     /// `None` where one is watched.
-    namespace: Option<&'a str>,
+    namespace: Option<&'a NamespaceName>,
+    /// The daemon lives in it.
+    own: bool,
     overflowed: Option<u64>,
     /// The kernel counts both kinds of small sockets against the limit.
     small: Option<u64>,
@@ -29,6 +33,7 @@ fn tables(e: &Evidence) -> Vec<Table<'_>> {
     let Some(namespaces) = &e.by_namespace else {
         return vec![Table {
             namespace: None,
+            own: true,
             overflowed: e.counters.time_wait_overflow,
             small: e.time_wait.as_ref().map(|time_wait| time_wait.total + e.small_fin_wait2.unwrap_or(0)),
             max: e.sysctls.tcp_max_tw_buckets,
@@ -38,6 +43,7 @@ fn tables(e: &Evidence) -> Vec<Table<'_>> {
     };
     let table = namespaces.iter().map(|each| Table {
         namespace: Some(&each.namespace),
+        own: each.own,
         overflowed: each.time_wait_overflow,
         small: Some(each.small),
         max: each.tcp_max_tw_buckets,
@@ -75,11 +81,13 @@ pub fn overflow(e: &Evidence) -> Verdict {
             Err(why) => missing = Some(why),
         }
     }
-    let (severity, Table { namespace, overflowed, small, max, default, entered_per_second }) = match (worst, missing) {
+    let (severity, table) = match (worst, missing) {
         (Some(worst), _) => worst,
         (None, Some(why)) => return Err(why),
         (None, None) => return Ok(None),
     };
+    let Table { namespace, own, overflowed, small, max, default, entered_per_second } = table;
+    let elsewhere = namespace.filter(|_| !own);
     let lowered = match (max, default) {
         (Some(max), Some(default)) => max < default,
         (None, _) | (_, None) => false,
@@ -93,7 +101,7 @@ pub fn overflow(e: &Evidence) -> Verdict {
     add("tcp_max_tw_buckets", max, "sockets", "sysctl");
     add("its default on this host", default, "sockets", "tcp_ehash_entries / 2");
     measured.extend(entered_per_second.map(|rate| Measured {
-        name: "entries into TIME_WAIT",
+        name: "connections that entered TIME_WAIT",
         value: rate.into(),
         unit: "1/s",
         source: "tracked transitions",
@@ -104,7 +112,8 @@ pub fn overflow(e: &Evidence) -> Verdict {
         severity,
         title: match (severity, small, max) {
             (Severity::Critical, _, _) => {
-                format!("the kernel destroyed {} early: the limit is reached", count(overflowed.unwrap_or(0), "TIME_WAIT socket"))
+                let cut_short = count(overflowed.unwrap_or(0), "TIME_WAIT socket");
+                format!("TIME_WAIT table full: the kernel dropped {cut_short} before their time")
             }
             (Severity::Warning | Severity::Info, Some(small), Some(max)) => {
                 format!("TIME_WAIT table {} full: {} of {}", percent(share(small, max)), thousands(small), thousands(max))
@@ -112,15 +121,20 @@ pub fn overflow(e: &Evidence) -> Verdict {
             (Severity::Warning | Severity::Info, _, _) => "the TIME_WAIT table is filling up".into(),
         },
         whose: {
-            let whose = namespace.map_or("this network namespace".into(), |name| format!("network namespace {name}"));
-            vec![if lowered {
-                format!("{whose}; its limit is below the kernel's default, somebody lowered it")
+            let place = namespace
+                .map_or_else(|| "this network namespace".into(), |it| format!("network namespace {}", printable(&it.name)));
+            // Makers are not told apart by namespace.
+            let alone = e.by_namespace.as_ref().is_none_or(|namespaces| namespaces.len() == 1);
+            let mut lines = if alone { makers(e, Role::ALL.as_slice()) } else { vec![] };
+            lines.push(if lowered {
+                format!("all units of {place}; somebody set the limit below the kernel's default")
             } else {
-                format!("{whose}, all units together")
-            }]
+                format!("all units of {place} share the limit")
+            });
+            lines
         },
-        why: "Above tcp_max_tw_buckets the kernel drops the wait without a word: a late packet can then hit a new connection \
-              on the same ports. Only TCPTimeWaitOverflow tells."
+        why: "Above tcp_max_tw_buckets the kernel ends a closed connection at once instead of letting it wait 60 s, and logs \
+              it at most once: a late packet can then disturb a new connection on the same ports."
             .into(),
         measured,
         threshold: Threshold {
@@ -135,10 +149,10 @@ pub fn overflow(e: &Evidence) -> Verdict {
         },
         fixes: vec![
             format!(
-                "raise it{}: sysctl -w net.ipv4.tcp_max_tw_buckets={target} (256 bytes a socket)",
-                namespace.map_or(String::new(), |name| format!(" in {name}"))
+                "raise it: {} (256 bytes a socket)",
+                inside(elsewhere, &format!("sysctl -w net.ipv4.tcp_max_tw_buckets={target}"))
             ),
-            "then reduce the churn: keep-alive, connection pools".into(),
+            "then make fewer short connections: keep-alive, connection pools".into(),
         ],
         not_helpful: vec![
             "lowering tcp_max_tw_buckets: that is the fault itself".into(),
@@ -148,7 +162,11 @@ pub fn overflow(e: &Evidence) -> Verdict {
             promql: "rate(synfin_time_wait_overflows_total[5m]) > 0 or sum without (role, endpoint, unit) \
                      (synfin_time_wait_sockets) / synfin_time_wait_limit_sockets > 0.5"
                 .into(),
-            ss: "nstat -az TcpExtTCPTimeWaitOverflow; ss -Htan state time-wait | wc -l".into(),
+            ss: format!(
+                "{}; {}",
+                inside(elsewhere, "nstat -az TcpExtTCPTimeWaitOverflow"),
+                inside(elsewhere, "ss -Htan state time-wait | wc -l")
+            ),
         },
     }))
 }
@@ -188,7 +206,7 @@ mod tests {
         check("overflows not watched", 10, 0, None, None, Unchecked);
         let namespaces = |name, overflowed, small, expected| {
             let one = |namespace: &str, small, time_wait_overflow| NamespaceUse {
-                namespace: namespace.into(),
+                namespace: NamespaceName { name: namespace.into(), inode: 7 },
                 small,
                 tcp_max_tw_buckets: Some(1000),
                 time_wait_overflow,

@@ -30,20 +30,30 @@ pub struct Evidence {
     pub small_fin_wait2: Option<u64>,
     /// All FIN_WAIT2 sockets, small ones included. Source: census.
     pub fin_wait2: Option<Level>,
+    /// Small FIN_WAIT2 sockets by maker, the busiest. Source: census.
+    pub fin_wait2_makers: Vec<Maker>,
     /// Sockets without an owner. Source: `orphan` of sockstat, which counts all namespaces together.
     pub orphans: Option<Level>,
     /// Source: census, and the time at which each was seen to get there.
     pub close_wait: Option<Vec<CloseWait>>,
+    /// CLOSE_WAIT sockets by role and end, the busiest. Source: census.
+    pub close_wait_makers: Vec<Maker>,
     /// Source: census.
     pub listeners: Option<Vec<Listener>>,
     /// Kernel counters (TcpExt), as deltas over the window.
     pub counters: Counters,
     /// connect() calls that failed in the window. Source: tracked transitions.
     pub failures: Option<Vec<FailedConnects>>,
+    /// SYNs sent again by the connects that timed out in the window. Source: tracked transitions.
+    pub syns_again: Option<u64>,
     /// Handshakes that ended in the window, by time. Source: the handshake histograms.
     pub handshakes: Option<Vec<HandshakeTail>>,
+    /// Those of a second or more, the busiest. Source: tracked transitions.
+    pub slow_handshakes: Vec<Contact>,
     /// Connections that ended in the window, by [`Close::index`]. Source: tracked transitions.
     pub closes: Option<[u64; Close::COUNT]>,
+    /// Those that ended in a reset, the busiest. Source: tracked transitions.
+    pub resets: Vec<Contact>,
     /// Entries into TIME_WAIT per second over the window. Source: tracked transitions.
     pub time_wait_entered_per_second: Option<f64>,
     pub sysctl_files: Option<SysctlFiles>,
@@ -129,16 +139,18 @@ pub struct TupleUse {
     pub role: Role,
     /// The unit that holds most of them; `unknown` when it could not be learnt.
     pub unit: String,
-    /// Connects per second over the window.
-    pub opens_per_second: Option<f64>,
-    /// Of `used`.
-    pub trend: Option<Trend>,
-    /// Its network namespace; `None` where one is watched.
+    /// Its network namespace, when that is not the daemon's own.
     #[serde(default)]
-    pub namespace: Option<String>,
-    /// P of that namespace, ports; `None`: [`Evidence::ports_available`].
+    pub namespace: Option<NamespaceName>,
+    /// P of its namespace, ports; `None`: [`Evidence::ports_available`].
     #[serde(default)]
     pub ports_available: Option<u64>,
+    /// Connections opened in the window.
+    pub opened: Option<u64>,
+    /// Connections opened per second over the last seconds.
+    pub opens_per_second: Option<f64>,
+    /// Of `used`, over the last seconds.
+    pub trend: Option<Trend>,
 }
 
 /// Ports of the ephemeral range in use by one source address.
@@ -153,6 +165,12 @@ pub struct SourceUse {
     pub busiest_destination: u64,
     /// The unit that holds most of them.
     pub unit: String,
+    /// Its network namespace, when that is not the daemon's own.
+    #[serde(default)]
+    pub namespace: Option<NamespaceName>,
+    /// P of its namespace, ports; `None`: [`Evidence::ports_available`].
+    #[serde(default)]
+    pub ports_available: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +195,16 @@ impl TimeWait {
     pub fn of_role(&self, role: Role) -> u64 {
         self.makers.iter().filter(|maker| maker.role == role).map(|maker| maker.sockets).sum()
     }
+}
+
+/// Connections of one unit with one end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    pub role: Role,
+    /// Client: the remote end. Server: the local end.
+    pub endpoint: Endpoint,
+    pub unit: String,
+    pub count: u64,
 }
 
 /// Accepted connections from one address to one local endpoint.
@@ -209,9 +237,9 @@ pub struct Listener {
     pub limit: u64,
     /// Requests that wait for the last ACK.
     pub half_open: u64,
-    /// Its network namespace; `None` where one is watched.
+    /// Its network namespace, when that is not the daemon's own.
     #[serde(default)]
-    pub namespace: Option<String>,
+    pub namespace: Option<NamespaceName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,6 +247,9 @@ pub struct FailedConnects {
     pub destination: Endpoint,
     pub reason: ConnectFailure,
     pub unit: String,
+    /// The network namespace, when that is not the daemon's own.
+    #[serde(default)]
+    pub namespace: Option<NamespaceName>,
     pub count: u64,
     /// Connects to the same destination that succeeded in the window.
     pub opened: Option<u64>,
@@ -244,12 +275,20 @@ pub struct Namespaces {
     pub elsewhere_transitions: Option<u64>,
 }
 
+/// A network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceName {
+    /// As in the label of the metrics: of no other one.
+    pub name: String,
+    /// Its number in nsfs.
+    pub inode: u32,
+}
+
 /// One network namespace of several that are watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NamespaceUse {
-    /// As in the label of the metrics.
-    pub namespace: String,
+    pub namespace: NamespaceName,
     /// The daemon lives in it: [`Sysctls`] are its own.
     pub own: bool,
     /// TIME_WAIT and small FIN_WAIT2 sockets now.

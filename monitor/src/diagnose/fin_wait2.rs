@@ -1,7 +1,8 @@
 //! Peers that do not close after us: FW-001.
 
-use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify};
+use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, share};
+use super::harmless::maker_line;
 use super::text::{count, percent, thousands};
 use super::tuples::{CENSUS, NO_POOL};
 use super::{Evidence, Level};
@@ -44,7 +45,12 @@ pub fn peers_do_not_close(e: &Evidence) -> Verdict {
     add("FIN_WAIT2 sockets", Some(fin_wait2.now), "sockets", CENSUS);
     add("of them closed by the application", e.small_fin_wait2, "sockets", CENSUS);
     add("TIME_WAIT sockets", Some(time_wait), "sockets", CENSUS);
-    add("orphans", e.orphans.map(|orphans| orphans.now), "sockets", "orphan in sockstat, all namespaces");
+    add(
+        "orphans (closed, still in the kernel)",
+        e.orphans.map(|orphans| orphans.now),
+        "sockets",
+        "orphan in sockstat, all namespaces",
+    );
     add("tcp_max_orphans", e.sysctls.tcp_max_orphans, "sockets", "sysctl");
     add("tcp_fin_timeout", e.sysctls.tcp_fin_timeout, "s", "sysctl");
     measured.extend(fin_wait2.trend.map(|trend| Measured {
@@ -57,17 +63,24 @@ pub fn peers_do_not_close(e: &Evidence) -> Verdict {
         id: "FW-001",
         severity: Severity::Warning,
         title: match (many, e.orphans) {
-            (false, Some(orphans)) => format!("{} pile up: peers do not finish closing", count(orphans.now, "orphan")),
+            (false, Some(orphans)) => {
+                format!("{} without an owner pile up: peers do not finish closing", count(orphans.now, "closed socket"))
+            }
             (true, _) | (_, None) => format!("{} in FIN_WAIT2: peers do not close", count(fin_wait2.now, "socket")),
         },
-        whose: vec![format!(
-            "{} of {} FIN_WAIT2 and TIME_WAIT sockets still wait for the peer's FIN ({})",
-            thousands(fin_wait2.now),
-            thousands(fin_wait2.now + time_wait),
-            percent(share(fin_wait2.now, fin_wait2.now + time_wait))
-        )],
-        why: "We have closed and the peer acknowledged it, but its own close() does not come: its application sits in \
-              CLOSE_WAIT. When ours expires and the peer's stays, later connects on that port time out."
+        whose: {
+            let mut lines = worst(&e.fin_wait2_makers, |maker| maker_line(maker, "FIN_WAIT2"));
+            let (waiting, all) = (fin_wait2.now, fin_wait2.now + time_wait);
+            lines.push(format!(
+                "{} of {} closed connections still wait for the peer's close ({})",
+                thousands(waiting),
+                thousands(all),
+                percent(share(waiting, all))
+            ));
+            lines
+        },
+        why: "This side has closed and the peer has acknowledged it, but does not close itself: over there the sockets sit in \
+              CLOSE_WAIT. When ours expire and the peer's stay, later connects on the same ports time out (HS-001)."
             .into(),
         measured,
         threshold: Threshold {
@@ -84,7 +97,7 @@ pub fn peers_do_not_close(e: &Evidence) -> Verdict {
         fixes: vec![
             "fix the peer: it must call close() when it reads end of file".into(),
             "set an application timeout on idle and half-closed connections".into(),
-            "net.ipv4.tcp_fin_timeout lower: here it is the right knob, it bounds orphaned FIN_WAIT2".into(),
+            "sysctl -w net.ipv4.tcp_fin_timeout=30: here it is the right knob, it ends FIN_WAIT2 of closed sockets sooner".into(),
         ],
         not_helpful: vec!["tcp_tw_reuse: it is for TIME_WAIT, not for FIN_WAIT2".into()],
         verify: Verify {

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::sysctl_file::{SysctlFiles, parse_sysctl_file};
 use super::{
-    CloseWait, Counters, Evidence, FailedConnects, Finding, HandshakeTail, InboundPeer, Level, Listener, Maker,
-    Namespaces, RULES, Rule, Severity, SourceUse, Sysctls, Threshold, TimeWait, Trend, TupleUse, Verify,
+    CloseWait, Contact, Counters, Evidence, FailedConnects, Finding, HandshakeTail, InboundPeer, Level, Listener,
+    Maker, NamespaceName, Namespaces, RULES, Rule, Severity, SourceUse, Sysctls, Threshold, TimeWait, Trend, TupleUse,
+    Verify,
 };
 use crate::event::{Endpoint, mapped};
 use crate::lifecycle::{Close, ConnectFailure, Role};
@@ -52,6 +53,7 @@ pub fn tuple(used: u64) -> TupleUse {
         time_wait: used,
         role: Role::Client,
         unit: "api.service".into(),
+        opened: Some(used),
         opens_per_second: Some(used as f64 / 60.0),
         trend: Some(Trend { delta: 0, seconds: 60.0 }),
         namespace: None,
@@ -61,16 +63,34 @@ pub fn tuple(used: u64) -> TupleUse {
 
 pub fn source(sockets: u64, distinct_ports: u64, busiest_destination: u64) -> SourceUse {
     let source = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5));
-    SourceUse { source, sockets, distinct_ports, busiest_destination, unit: "proxy.service".into() }
+    SourceUse {
+        source,
+        sockets,
+        distinct_ports,
+        busiest_destination,
+        unit: "proxy.service".into(),
+        namespace: None,
+        ports_available: None,
+    }
+}
+
+/// A namespace that is not the daemon's own.
+pub fn elsewhere(name: &str, inode: u32) -> NamespaceName {
+    NamespaceName { name: name.into(), inode }
 }
 
 pub fn no_port(count: u64) -> FailedConnects {
     let reason = ConnectFailure::NoLocalPort;
-    FailedConnects { destination: endpoint(5432), reason, unit: "api.service".into(), count, opened: Some(3) }
+    let unit = "api.service".into();
+    FailedConnects { destination: endpoint(5432), reason, unit, namespace: None, count, opened: Some(3) }
 }
 
 pub fn maker(role: Role, port: Option<u16>, sockets: u64) -> Maker {
     Maker { role, endpoint: port.map(endpoint), unit: "api.service".into(), sockets }
+}
+
+pub fn contact(role: Role, port: u16, count: u64) -> Contact {
+    Contact { role, endpoint: endpoint(port), unit: "web.service".into(), count }
 }
 
 pub fn inbound_peer(host: u8, port: u16, sockets: u64, time_wait: u64) -> InboundPeer {
@@ -126,6 +146,7 @@ pub fn in_order() -> Evidence {
         inbound: Some(vec![inbound_peer(1, 8080, 120, 100)]),
         small_fin_wait2: Some(1),
         fin_wait2: Some(level(3)),
+        fin_wait2_makers: vec![maker(Role::Client, Some(5432), 1)],
         orphans: Some(level(2)),
         close_wait: Some(vec![CloseWait {
             unit: "api.service".into(),
@@ -133,6 +154,7 @@ pub fn in_order() -> Evidence {
             oldest_seconds: Some(0.2),
             trend: Some(Trend { delta: 1, seconds: 60.0 }),
         }]),
+        close_wait_makers: vec![maker(Role::Client, Some(5432), 1)],
         listeners: Some(vec![Listener {
             local: endpoint(8080),
             unit: "web.service".into(),
@@ -150,7 +172,10 @@ pub fn in_order() -> Evidence {
             abort_on_data: Some(0),
         },
         failures: Some(vec![]),
+        syns_again: Some(0),
         handshakes: Some(vec![HandshakeTail { role: Role::Server, measured: 900, steps: [0; 3] }]),
+        slow_handshakes: vec![],
+        resets: vec![],
         closes: Some(closes),
         time_wait_entered_per_second: Some(10.0),
         sysctl_files: Some(SysctlFiles {
@@ -194,6 +219,7 @@ pub fn a_bad_night() -> Evidence {
         oldest_seconds: Some(11_060.0),
         trend: Some(Trend { delta: 40, seconds: 3600.0 }),
     }]);
+    evidence.close_wait_makers = vec![Maker { unit: "worker.service".into(), ..maker(Role::Client, Some(9092), 812) }];
     evidence.listeners = Some(vec![Listener {
         local: endpoint(8080),
         unit: "web.service".into(),
@@ -209,6 +235,9 @@ pub fn a_bad_night() -> Evidence {
         closes[Close::Reset.index()] = 300;
     }
     evidence.counters.abort_on_data = Some(290);
+    evidence.resets = vec![contact(Role::Server, 8080, 260), contact(Role::Client, 5432, 40)];
+    evidence.slow_handshakes = vec![contact(Role::Server, 8080, 51)];
+    evidence.syns_again = Some(18);
     evidence.sysctl_files = Some(SysctlFiles {
         settings: parse_sysctl_file(
             "/etc/sysctl.d/99-tuning.conf",

@@ -10,6 +10,8 @@ use super::{Evidence, Sysctls};
 /// `TCP_FIN_TIMEOUT` of include/net/tcp.h, seconds.
 const DEFAULT_FIN_TIMEOUT: u64 = 60;
 
+const RUNNING: &str = "the running kernel";
+
 /// One piece of folklore found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Folly {
@@ -36,7 +38,7 @@ fn why(knob: &str) -> &'static str {
     match knob {
         "tcp_tw_recycle" => "gone since Linux 4.12, and before that it dropped clients behind NAT",
         "tcp_timestamps" => "without timestamps nothing in TIME_WAIT can be reused, and old packets are harder to tell",
-        "tcp_max_tw_buckets" => "below the default the kernel kills the wait that protects new connections",
+        "tcp_max_tw_buckets" => "below the default the kernel cuts short the wait that protects new connections",
         _ => "does not shorten TIME_WAIT; it only bounds orphaned FIN_WAIT2 (keep it low only if FW-001 is why)",
     }
 }
@@ -69,7 +71,7 @@ fn all(e: &Evidence) -> Vec<Folly> {
     follies.extend(running.into_iter().filter_map(|(key, value)| {
         let value = value?.to_string();
         let knob = folly(key, &value, &e.sysctls)?;
-        Some(Folly { knob, value, place: "the running kernel".into() })
+        Some(Folly { knob, value, place: RUNNING.into() })
     }));
     follies
 }
@@ -128,10 +130,12 @@ pub fn copied_advice(e: &Evidence) -> Verdict {
                 e.sysctls.tcp_max_tw_buckets_default.map_or("tcp_ehash_entries / 2".into(), thousands)
             ),
         },
-        fixes: vec![
-            "delete the lines from the files named".into(),
-            restore(&knobs, e.sysctls.tcp_max_tw_buckets_default),
-        ],
+        fixes: {
+            let in_files = follies.iter().any(|folly| folly.place != RUNNING);
+            let delete =
+                in_files.then(|| "delete the lines from the files named, or the next boot sets them again".into());
+            delete.into_iter().chain([restore(&knobs, e.sysctls.tcp_max_tw_buckets_default)]).collect()
+        },
         not_helpful: vec!["keeping them in case: the next incident starts with them".into()],
         verify: Verify {
             promql: "synfin_time_wait_limit_sockets".into(),

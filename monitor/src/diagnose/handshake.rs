@@ -2,15 +2,19 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, share};
-use super::text::{count, in_namespace, percent, thousands, unit_name};
-use super::{Evidence, FailedConnects, HandshakeTail, Listener};
+use super::text::{count, in_namespace, inside, percent, printable, thousands, unit_name};
+use super::{Contact, Evidence, FailedConnects, HandshakeTail, Listener};
 use crate::aggregate::Histogram;
 use crate::lifecycle::{ConnectFailure, Role};
 
 /// HS-002: more handshakes than this with a repeated packet are felt by users.
 const TAIL_SHARE: f64 = 0.01;
+/// HS-002: fewer than this are a lost packet or two, on a host with little traffic.
+const TAIL: u64 = 3;
 /// HS-003: from here on a short stall of the application overflows the queue.
 const BACKLOG_SHARE: f64 = 0.8;
+/// HS-003: an overflow makes its client wait a second; fewer than this share of the accepted connections is a rare accident.
+const OVERFLOW_SHARE: f64 = 0.001;
 const EVENTS: &str = "tracked transitions";
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -38,11 +42,17 @@ pub fn timeouts(e: &Evidence) -> Verdict {
     let Some(first) = over.first() else { return Ok(None) };
     let mut measured =
         vec![Measured { name: "connects timed out", value: first.count.into(), unit: "connects", source: EVENTS }];
-    let mut add = |name, value: Option<u64>, source| {
-        measured.extend(value.map(|value| Measured { name, value: value.into(), unit: "connects", source }));
+    let mut add = |name, value: Option<u64>, unit, source| {
+        measured.extend(value.map(|value| Measured { name, value: value.into(), unit, source }));
     };
-    add("connects that succeeded to the same destination", first.opened, EVENTS);
-    add("connections dropped by listeners here", e.counters.listen_drops, "ListenDrops over the window");
+    add("SYNs sent again before they gave up", e.syns_again, "SYNs", EVENTS);
+    add("connects that succeeded to the same destination", first.opened, "connects", EVENTS);
+    add(
+        "connections dropped by listeners on this host",
+        e.counters.listen_drops,
+        "connections",
+        "ListenDrops over the window",
+    );
     let silent = first.opened == Some(0);
     Ok(Some(Finding {
         id: "HS-001",
@@ -55,17 +65,20 @@ pub fn timeouts(e: &Evidence) -> Verdict {
         whose: worst(&over, |failed| {
             let opened = failed.opened.map_or(String::new(), |opened| format!(", {} succeeded", thousands(opened)));
             format!(
-                "{} -> {}: {} timed out{opened}",
+                "{} (client) -> {}: {} timed out{opened}{}",
                 unit_name(&failed.unit),
                 failed.destination,
-                thousands(failed.count)
+                count(failed.count, "connect"),
+                in_namespace(failed.namespace.as_ref())
             )
         }),
         why: if silent {
-            "No connect to it succeeded: the host is down, or a filter drops the SYNs.".into()
+            "No connect to it succeeded: the host is down, or a packet filter drops the SYNs (the first packets of a connect)."
+                .into()
         } else {
-            "SYNs were repeated without an answer. When others succeed, the peer may hold an old half-closed socket on the \
-             same ports: its application never closed, ours is long gone, and the port was used again."
+            "SYNs (the first packets of a connect) were repeated without an answer. When others succeed, the peer may hold an \
+             old half-closed socket on the same ports: its application never closed, ours is long gone, and the port was used \
+             again."
                 .into()
         },
         measured,
@@ -75,11 +88,14 @@ pub fn timeouts(e: &Evidence) -> Verdict {
             formula: "any connect() that gave up after all SYN retransmissions".into(),
         },
         fixes: if silent {
-            vec!["check that the peer is up and that no filter is between".into()]
+            vec![
+                format!("check that {} is up and reachable: ping, traceroute, its own console", first.destination),
+                "look for a packet filter or security group in between that drops without an answer".into(),
+            ]
         } else {
             vec![
-                "on the peer: look for CLOSE_WAIT and fix the missing close()".into(),
-                "check the path for loss and filters".into(),
+                "on the peer: look for sockets in CLOSE_WAIT and fix the missing close() of their application".into(),
+                "check the path for packet loss and filters".into(),
             ]
         },
         not_helpful: {
@@ -89,7 +105,13 @@ pub fn timeouts(e: &Evidence) -> Verdict {
         },
         verify: Verify {
             promql: "rate(synfin_tcp_connect_failures_total{reason=\"timeout\"}[5m]) > 0".into(),
-            ss: format!("ss -tano state syn-sent dst {}   # on the peer: ss -tanp state close-wait", first.destination),
+            ss: inside(
+                first.namespace.as_ref(),
+                &format!(
+                    "ss -tano state syn-sent dst {}   # on the peer: ss -tanp state close-wait",
+                    first.destination
+                ),
+            ),
         },
     }))
 }
@@ -107,9 +129,9 @@ pub fn slow_tail(e: &Evidence) -> Verdict {
         |name, value: u64| Measured { name, value: value.into(), unit: "handshakes", source: "handshake histogram" };
     let mut measured = vec![
         step("handshakes", first.measured),
-        step("over 1 s", first.steps[0]),
-        step("over 3 s", first.steps[1]),
-        step("over 7 s", first.steps[2]),
+        step("of them 1 to 3 s", first.steps[0]),
+        step("of them 3 to 7 s", first.steps[1]),
+        step("of them 7 s and more", first.steps[2]),
     ];
     measured.extend(overflows.map(|value| Measured {
         name: "accept queue overflows here",
@@ -120,38 +142,52 @@ pub fn slow_tail(e: &Evidence) -> Verdict {
     let backlog_here = overflows.is_some_and(|overflows| overflows > 0);
     Ok(Some(Finding {
         id: "HS-002",
-        severity: Severity::Warning,
+        severity: if slow(first) < TAIL { Severity::Info } else { Severity::Warning },
         title: format!(
             "{} of {} handshakes took a second or more",
             percent(share(slow(first), first.measured)),
-            first.role.label()
+            direction(first.role)
         ),
-        whose: worst(&over, |tail| {
-            format!("role {}: {} of {} handshakes", tail.role.label(), thousands(slow(tail)), thousands(tail.measured))
-        }),
+        whose: {
+            let slow_ones: Vec<_> =
+                e.slow_handshakes.iter().filter(|slow| over.iter().any(|tail| tail.role == slow.role)).collect();
+            let mut lines = worst(&slow_ones, |slow| contact_line(slow, "slow handshake"));
+            lines.extend(over.iter().map(|tail| {
+                let (slow, all) = (thousands(slow(tail)), thousands(tail.measured));
+                format!("all {} handshakes: {slow} of {all} slow", direction(tail.role))
+            }));
+            lines
+        },
         why: format!(
-            "A lost SYN or SYN-ACK is sent again after 1 s, then 2, then 4: steps at 1, 3 and 7 s. {}",
+            "A lost SYN or SYN-ACK (the first two packets) is sent again after 1 s, then 2, then 4: steps at 1, 3 and 7 s; SYNs \
+             each second at first, since Linux 6.5. {}",
             if backlog_here {
-                "The accept queue overflowed at the same time, and a full queue drops them."
+                "An accept queue on this host overflowed meanwhile, and a full queue drops them."
             } else {
-                "Nothing was dropped by listeners here, so look at the path and at the peer's backlog."
+                "No accept queue overflowed on this host, so look at the path and at the peers' queues."
             }
         ),
         measured,
         threshold: Threshold {
             value: TAIL_SHARE.into(),
             unit: "1",
-            formula: format!("at least {} of the measured handshakes took over 1 s", percent(TAIL_SHARE)),
+            formula: format!(
+                "at least {} of the measured handshakes took over 1 s; fewer than {TAIL} are told as info",
+                percent(TAIL_SHARE)
+            ),
         },
-        fixes: vec![
-            "if the server overflows: a larger backlog in listen(), net.core.somaxconn, and faster accept()".into(),
-            "else look for loss on the path: interface drops, filters, connection tracking tables".into(),
-        ],
+        fixes: {
+            let queue = "where the server's accept queue overflows: accept faster, a larger backlog in listen(), net.core.somaxconn";
+            let path =
+                "look for loss on the path: ip -s link, packet filters, a full connection tracking table (dmesg)";
+            let order = if backlog_here { [queue, path] } else { [path, queue] };
+            order.map(String::from).to_vec()
+        },
         not_helpful: vec![
-            "tcp_syn_retries, tcp_synack_retries: change how often, not how soon, it is sent again".into(),
+            "tcp_syn_retries, tcp_synack_retries: they set how often it is sent again, not how soon".into(),
         ],
         verify: Verify {
-            promql: "1 - sum by (role) (rate(synfin_tcp_handshake_seconds_bucket{le=\"1\"}[5m])) / sum by (role) \
+            promql: "1 - sum by (role) (rate(synfin_tcp_handshake_seconds_bucket{le=\"1.0\"}[5m])) / sum by (role) \
                      (rate(synfin_tcp_handshake_seconds_count[5m])) > 0.01"
                 .into(),
             ss: "ss -tano state syn-sent; ss -tano state syn-recv; nstat -az TcpExtListenOverflows".into(),
@@ -159,7 +195,22 @@ pub fn slow_tail(e: &Evidence) -> Verdict {
     }))
 }
 
-/// HS-003: a full accept queue, or one nearly full.
+/// `web.service (server) on 10.0.0.9:8080: 40 resets`.
+pub fn contact_line(contact: &Contact, what: &str) -> String {
+    let preposition = if contact.role == Role::Client { "->" } else { "on" };
+    let (unit, role) = (unit_name(&contact.unit), contact.role.label());
+    format!("{unit} ({role}) {preposition} {}: {}", contact.endpoint, count(contact.count, what))
+}
+
+fn direction(role: Role) -> &'static str {
+    match role {
+        Role::Client => "outgoing",
+        Role::Server => "incoming",
+        Role::Unknown => "other",
+    }
+}
+
+/// HS-003: a full accept queue, or one nearly full; a queue that overflowed for few connections and has caught up is told as info.
 pub fn accept_queue_full(e: &Evidence) -> Verdict {
     let fill = |listener: &Listener| share(listener.backlog, listener.limit);
     let mut over: Vec<&Listener> = (e.listeners.iter().flatten())
@@ -168,6 +219,10 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
     over.sort_by(|a, b| fill(b).total_cmp(&fill(a)).then(a.local.cmp(&b.local)));
     let overflows = e.counters.listen_overflows;
     let drops = e.counters.listen_drops;
+    let accepted =
+        e.handshakes.iter().flatten().filter(|tail| tail.role == Role::Server).map(|tail| tail.measured).sum();
+    let felt = overflows
+        .is_some_and(|overflows| overflows > 0 && (accepted == 0 || share(overflows, accepted) >= OVERFLOW_SHARE));
     if over.is_empty() && overflows.unwrap_or(0) == 0 {
         e.listeners.as_ref().or_missing("accept queues were not looked at")?;
         overflows.or_missing("ListenOverflows was not watched")?;
@@ -191,49 +246,53 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
     add("somaxconn", e.sysctls.somaxconn, "sockets", "sysctl");
     let mut whose = worst(&over, |listener| {
         format!(
-            "{}{} on {}: {} of {}, {} half-open",
-            in_namespace(listener.namespace.as_deref()),
+            "{} (server) on {}: {} of {} places taken, {} half-open{}",
             unit_name(&listener.unit),
             listener.local,
             thousands(listener.backlog),
             thousands(listener.limit),
-            thousands(listener.half_open)
+            thousands(listener.half_open),
+            in_namespace(listener.namespace.as_ref())
         )
     });
     let overflowed: Vec<_> = (e.by_namespace.iter().flatten())
-        .filter_map(|each| Some((each.namespace.as_str(), each.listen_overflows.filter(|&count| count > 0)?)))
+        .filter_map(|each| Some((each.namespace.name.as_str(), each.listen_overflows.filter(|&count| count > 0)?)))
         .collect();
     whose.extend(worst(&overflowed, |(namespace, overflows)| {
-        format!("network namespace {namespace}: {}", count(*overflows, "overflow"))
+        format!("network namespace {}: {}", printable(namespace), count(*overflows, "overflow"))
     }));
     Ok(Some(Finding {
         id: "HS-003",
-        severity: Severity::Warning,
+        severity: if over.is_empty() && !felt { Severity::Info } else { Severity::Warning },
         title: match (first, overflows) {
             (Some(listener), _) => format!(
                 "accept queue of {} is {} full: {} of {}",
                 listener.local,
-                percent(fill(listener)),
+                percent(fill(listener).min(1.0)),
                 thousands(listener.backlog),
                 thousands(listener.limit)
             ),
             (None, overflows) => {
-                format!("an accept queue overflowed: {} dropped", count(overflows.unwrap_or(0), "connection"))
+                format!("an accept queue overflowed: {} dropped, room again now", count(overflows.unwrap_or(0), "packet"))
             }
         },
         whose: if whose.is_empty() {
-            vec!["a listener that has caught up since; the counter does not say which".into()]
+            vec!["a listener that has caught up since: the kernel's counter does not say which".into()]
         } else {
             whose
         },
-        why: "The application does not call accept() as fast as connections arrive. When the queue is full the kernel drops \
-              the last ACK, and clients wait a second or more."
+        why: "The application does not call accept() as fast as connections arrive. When its queue is full the kernel drops \
+              further SYNs and final ACKs, and those clients wait a second or more."
             .into(),
         measured,
         threshold: Threshold {
             value: first.map_or(1, |listener| at_least(BACKLOG_SHARE, listener.limit).max(1)).into(),
             unit: if first.is_some() { "sockets" } else { "overflows" },
-            formula: format!("{} of min(backlog of listen(), somaxconn), or any overflow", percent(BACKLOG_SHARE)),
+            formula: format!(
+                "{} of min(backlog of listen(), somaxconn), or overflows for {} of the accepted connections",
+                percent(BACKLOG_SHARE),
+                percent(OVERFLOW_SHARE)
+            ),
         },
         fixes: vec![
             "accept faster: more workers or threads, no blocking work between two accept() calls".into(),
@@ -244,7 +303,10 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
             promql: "synfin_listener_backlog_sockets / synfin_listener_backlog_limit_sockets > 0.8 or \
                      rate(synfin_listen_overflows_total[5m]) > 0"
                 .into(),
-            ss: "ss -ltn   # Recv-Q is the queue, Send-Q its bound".into(),
+            ss: inside(
+                first.and_then(|listener| listener.namespace.as_ref()),
+                "ss -ltn   # Recv-Q is the queue, Send-Q its bound",
+            ),
         },
     }))
 }

@@ -45,6 +45,8 @@ fn a_hundredth_of_slow_handshakes_is_felt() {
     check("a hundredth over all steps", 1000, [4, 3, 3], WARNING);
     check("less than a hundredth", 1000, [9, 0, 0], Silent);
     check("none", 0, [0, 0, 0], Silent);
+    check("three of three", 3, [1, 1, 1], WARNING);
+    check("two of two", 2, [1, 1, 0], Fires(Severity::Info));
     check_rule(slow_tail, "not watched", |e| e.handshakes = None, Unchecked);
 }
 

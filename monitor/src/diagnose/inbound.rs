@@ -1,10 +1,14 @@
 //! Inbound TIME_WAIT: the server closes first (TW-006); a client address runs out of ports (TW-007).
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{DEFAULT_PORTS, TIME_WAIT_SECONDS, at_least, share};
+use super::outlook::is_loopback;
 use super::text::{count, percent, thousands, unit_name};
 use super::tuples::{CENSUS, KNEE_SHARE, NO_CENSUS};
 use super::{Evidence, InboundPeer};
+use crate::event::Endpoint;
 use crate::lifecycle::Role;
 
 /// TW-006: a service port is noticed at this share of the ports that one client address has.
@@ -14,7 +18,12 @@ const BUSY_PEER_SHARE: f64 = 0.05;
 /// TW-006: "few addresses" means that busy peers make at least this share of the port's TIME_WAIT.
 const MAJORITY: f64 = 0.5;
 
-/// TW-006: a service closes the connections of a few busy peers.
+/// Both ends are on this host: its ports are counted at the client, where they are free once the server has closed.
+fn is_here(local: Endpoint, peer: IpAddr) -> bool {
+    is_loopback(peer) || IpAddr::from(Ipv6Addr::from(local.addr)).to_canonical() == peer.to_canonical()
+}
+
+/// TW-006: a service closes the connections of a few busy peers. Harmless (info) while they are on this host.
 pub fn server_closes_first(e: &Evidence) -> Verdict {
     let time_wait = e.time_wait.as_ref().or_missing("TIME_WAIT sockets were not counted")?;
     let inbound = e.inbound.as_ref().or_missing("sockets per client address were not counted")?;
@@ -30,14 +39,17 @@ pub fn server_closes_first(e: &Evidence) -> Verdict {
         })
         .collect();
     services.sort_by_key(|(maker, local, _, _)| (std::cmp::Reverse(maker.sockets), *local));
+    services.sort_by_key(|(maker, local, _, _)| all_peers_here(inbound, *local, busy, maker.sockets));
     let Some(&(first, local, peers, by_peers)) = services.first() else { return Ok(None) };
+    let all_here = all_peers_here(inbound, local, busy, first.sockets);
     Ok(Some(Finding {
         id: "TW-006",
-        severity: Severity::Warning,
+        severity: if all_here { Severity::Info } else { Severity::Warning },
         title: format!(
-            "{} on {local} closes first: {} in TIME_WAIT from few addresses",
+            "{} on {local} closes first: {} in TIME_WAIT from {}",
             unit_name(&first.unit),
-            thousands(first.sockets)
+            thousands(first.sockets),
+            if all_here { "this host itself".into() } else { count_addresses(peers) }
         ),
         whose: worst(&services, |(maker, local, peers, sum)| {
             format!(
@@ -48,11 +60,25 @@ pub fn server_closes_first(e: &Evidence) -> Verdict {
                 thousands(maker.sockets)
             )
         }),
-        why: "The side that closes first keeps the TIME_WAIT. This service closes, after each request or at a low limit, while \
-              a few busy peers keep coming back. It takes no local port, but each peer has only its own range of ports."
-            .into(),
+        why: {
+            let cause = "The side that closes first keeps the TIME_WAIT. This service closes, after each request or at a low \
+                         limit, while a few busy peers keep coming back.";
+            let harm = if all_here {
+                "They are on this host, so their ports are seen (TW-002, TW-003) and not short: no harm, only handshakes that \
+                 could be saved."
+            } else {
+                "Here it takes no local port; but each peer has only its own range of ports for this address and port, and \
+                 each connection costs it a handshake."
+            };
+            format!("{cause} {harm}")
+        },
         measured: vec![
-            Measured { name: "TIME_WAIT on the service port", value: first.sockets.into(), unit: "sockets", source: CENSUS },
+            Measured {
+                name: "TIME_WAIT on the service port",
+                value: first.sockets.into(),
+                unit: "sockets",
+                source: CENSUS,
+            },
             Measured { name: "busy peer addresses", value: peers.into(), unit: "addresses", source: CENSUS },
             Measured { name: "TIME_WAIT from them", value: by_peers.into(), unit: "sockets", source: CENSUS },
             Measured {
@@ -74,7 +100,8 @@ pub fn server_closes_first(e: &Evidence) -> Verdict {
             ),
         },
         fixes: vec![
-            "turn on keep-alive between the peers and this service; raise its idle time and requests per connection".into(),
+            "turn on keep-alive between the peers and this service; raise its idle time and requests per connection"
+                .into(),
             "let the client close first".into(),
         ],
         not_helpful: vec![
@@ -88,6 +115,13 @@ pub fn server_closes_first(e: &Evidence) -> Verdict {
     }))
 }
 
+/// Without the peers on this host there would be too few.
+fn all_peers_here(inbound: &[InboundPeer], local: Endpoint, busy: u64, sockets: u64) -> bool {
+    let away =
+        inbound.iter().filter(|peer| peer.local == local && peer.time_wait >= busy && !is_here(local, peer.peer));
+    share(away.map(|peer| peer.time_wait).sum(), sockets) < MAJORITY
+}
+
 fn count_addresses(number: u64) -> String {
     match number {
         1 => "1 address".into(),
@@ -99,32 +133,39 @@ fn count_addresses(number: u64) -> String {
 pub fn one_client_near_its_range(e: &Evidence) -> Verdict {
     let inbound = e.inbound.as_ref().or_missing(NO_CENSUS)?;
     let from = at_least(KNEE_SHARE, DEFAULT_PORTS);
+    let here = |peer: &InboundPeer| is_here(peer.local, peer.peer);
     let mut over: Vec<&InboundPeer> = inbound.iter().filter(|peer| peer.sockets >= from).collect();
-    over.sort_by_key(|peer| (std::cmp::Reverse(peer.sockets), peer.peer, peer.local));
+    over.sort_by_key(|peer| (here(peer), std::cmp::Reverse(peer.sockets), peer.peer, peer.local));
     let Some(first) = over.first() else { return Ok(None) };
+    let harmless = here(first);
     Ok(Some(Finding {
         id: "TW-007",
-        severity: Severity::Warning,
-        title: format!(
-            "client {} may run out of ports towards {}: {} in use",
-            first.peer,
-            first.local,
-            thousands(first.sockets)
-        ),
+        severity: if harmless { Severity::Info } else { Severity::Warning },
+        title: if harmless {
+            format!("client {} is this host: {} to {}", first.peer, count(first.sockets, "socket"), first.local)
+        } else {
+            let used = thousands(first.sockets);
+            format!("client {} may run out of ports towards {}: {used} in use", first.peer, first.local)
+        },
         whose: worst(&over, |peer| {
             format!(
-                "{} -> {} ({}): {}, {} in TIME_WAIT",
-                peer.peer,
-                peer.local,
+                "{} (server) on {} from {}: {}, {} in TIME_WAIT",
                 unit_name(&peer.unit),
+                peer.local,
+                peer.peer,
                 count(peer.sockets, "socket"),
                 thousands(peer.time_wait)
             )
         }),
-        why:
+        why: if harmless {
+            "The client is on this host, so its ports are counted where they are taken: TW-002 and TW-003 would say if they \
+             were short. Ports of connections that the server closed first are free again at the client."
+                .into()
+        } else {
             "One address, often a load balancer or NAT, has only its own range of ports for this address and port. Its \
-              connects slow down at half of the range and fail at the end of it."
-                .into(),
+             connects slow down at half of the range and fail at the end of it."
+                .into()
+        },
         measured: vec![
             Measured {
                 name: "sockets from this address",
@@ -153,7 +194,7 @@ pub fn one_client_near_its_range(e: &Evidence) -> Verdict {
         not_helpful: vec!["sysctls on this host: the ports are the client's".into()],
         verify: Verify {
             promql: "topk(5, synfin_time_wait_sockets{role=\"server\"})".into(),
-            ss: format!("ss -Htan src {} dst {} | wc -l", first.local, first.peer),
+            ss: format!("ss -Htan src {} dst {} | wc -l", first.local, first.peer.to_canonical()),
         },
     }))
 }
@@ -188,6 +229,26 @@ mod tests {
         check("many people", Role::Server, 90_000, &[5; 100], Silent);
         check_rule(server_closes_first, "peers not counted", |e| e.inbound = None, Unchecked);
         check_rule(server_closes_first, "sockets not counted", |e| e.time_wait = None, Unchecked);
+    }
+
+    #[test]
+    fn peers_on_this_host_are_told_without_alarm() {
+        let check = |name, peer: &str, severity| {
+            let peer: IpAddr = peer.parse().unwrap();
+            let peers = vec![InboundPeer { peer, ..inbound_peer(1, 8080, 12_000, 12_000) }];
+            let makers = vec![maker(Role::Server, Some(8080), 12_000)];
+            for rule in [server_closes_first, one_client_near_its_range] {
+                let (peers, makers) = (peers.clone(), makers.clone());
+                let set = move |e: &mut Evidence| {
+                    (e.time_wait, e.inbound) = (Some(TimeWait { total: 12_000, makers }), Some(peers));
+                };
+                check_rule(rule, name, set, Fires(severity));
+            }
+        };
+        check("another host", "10.0.1.1", Severity::Warning);
+        check("loopback", "127.0.0.1", Severity::Info);
+        check("mapped loopback", "::ffff:127.0.0.1", Severity::Info);
+        check("the listener's own address", "10.0.0.9", Severity::Info);
     }
 
     #[test]

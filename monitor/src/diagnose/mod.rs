@@ -18,6 +18,7 @@ mod harmless;
 mod inbound;
 mod namespaces;
 mod outbound;
+mod outlook;
 pub mod report;
 mod resets;
 pub mod sysctl_file;
@@ -70,6 +71,8 @@ pub struct Facts {
     pub ephemeral_ports_available: Option<u64>,
     /// Ports in use towards the busiest destination.
     pub busiest_destination_ports: Option<u64>,
+    /// Sockets and transitions are of every network namespace of the host.
+    pub all_namespaces: bool,
 }
 
 impl Diagnosis {
@@ -105,6 +108,7 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
             .tuples
             .as_ref()
             .map(|tuples| tuples.iter().map(|tuple| tuple.used).max().unwrap_or(0)),
+        all_namespaces: evidence.namespaces.is_some_and(|namespaces| namespaces.all_watched),
     };
     Diagnosis { findings, unchecked, facts }
 }

@@ -44,11 +44,15 @@ pub fn others_exist(e: &Evidence) -> Verdict {
             unit: "transitions",
             formula: "more than one namespace, not all watched, and TCP state changes outside".into(),
         },
-        fixes: vec!["run synfin with --netns all (needs CAP_SYS_ADMIN)".into()],
-        not_helpful: vec!["sysctls of the host: each namespace has its own".into()],
+        fixes: vec![
+            "nothing, if this namespace is the one you ask about".into(),
+            "synfin run --netns all, to watch them all (needs CAP_SYS_ADMIN)".into(),
+            "or look into one container: nsenter -n -t PID synfin diagnose --socket ''".into(),
+        ],
+        not_helpful: vec!["changing sysctls of the host for a container: each namespace has its own".into()],
         verify: Verify {
             promql: "sum(synfin_time_wait_sockets)".into(),
-            ss: "lsns -t net; nsenter -t PID -n ss -s".into(),
+            ss: "lsns -t net   # then, for one of them: nsenter -n -t PID ss -s".into(),
         },
     }))
 }

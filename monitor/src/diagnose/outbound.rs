@@ -2,8 +2,9 @@
 
 use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{TIME_WAIT_SECONDS, at_least, knee_connects_per_second, share};
-use super::harmless::NOTICEABLE_SHARE;
-use super::text::{count, percent, thousands, unit_name};
+use super::harmless::{NOTICEABLE_SHARE, maker_line, makers};
+use super::outlook::is_reused;
+use super::text::{percent, unit_name};
 use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL};
 use super::{Evidence, Maker};
 use crate::lifecycle::Role;
@@ -32,44 +33,57 @@ pub fn no_pool(e: &Evidence) -> Verdict {
     let Some((first, endpoint)) = over.first().and_then(|maker| Some((*maker, maker.endpoint?))) else {
         return Ok(None);
     };
+    let mut tuples = e.tuples.iter().flatten().filter(|tuple| tuple.destination == endpoint);
+    // Then it costs handshakes, no ports.
+    let reused = tuples.any(|tuple| is_reused(e, tuple));
     let towards = e.tuples.iter().flatten().filter(|tuple| tuple.destination == endpoint);
     let opened = towards.filter_map(|tuple| tuple.opens_per_second).reduce(|sum, rate| sum + rate);
     // Where openings were watched they count; the sockets tell the rate only after a minute of it.
     let (rate, source) = match opened {
-        Some(rate) => (rate, "tracked transitions"),
+        Some(rate) => (rate, "tracked transitions, last seconds"),
         None => (first.sockets as f64 / TIME_WAIT_SECONDS, "computed: TIME_WAIT sockets / 60 s"),
     };
     Ok(Some(Finding {
         id: "TW-008",
-        severity: Severity::Warning,
-        title: format!("{} opens a new connection to {endpoint} {rate:.0} times a second", unit_name(&first.unit)),
-        whose: worst(&over, |maker| {
-            let endpoint = maker.endpoint.map_or("other".to_owned(), |endpoint| endpoint.to_string());
-            format!("{} (client) -> {endpoint}: {} in TIME_WAIT", unit_name(&maker.unit), thousands(maker.sockets))
-        }),
-        why: "One unit makes most of the outbound TIME_WAIT, all to one endpoint: it connects and closes for each request \
-              instead of keeping connections in a pool."
-            .into(),
+        severity: if reused { Severity::Info } else { Severity::Warning },
+        title: format!(
+            "{} {} to {endpoint}",
+            unit_name(&first.unit),
+            match rate {
+                0.5.. => format!("opens {rate:.0} new connections per second"),
+                _ => "opened many short connections".into(),
+            }
+        ),
+        whose: worst(&over, |maker| maker_line(maker, "TIME_WAIT")),
+        why: format!(
+            "One unit makes most of the outbound TIME_WAIT, all to one endpoint: it connects and closes for each request \
+             instead of keeping connections in a pool. {}",
+            if reused {
+                "tcp_tw_reuse is at work, so ports are not short: it costs a handshake each time and nothing more."
+            } else {
+                "Each one takes a local port for 60 s and costs a handshake."
+            }
+        ),
         measured: vec![
-            Measured { name: "TIME_WAIT to this endpoint", value: first.sockets.into(), unit: "sockets", source: CENSUS },
+            Measured {
+                name: "TIME_WAIT to this endpoint",
+                value: first.sockets.into(),
+                unit: "sockets",
+                source: CENSUS,
+            },
             Measured {
                 name: "share of all outbound TIME_WAIT",
                 value: share(first.sockets, outbound).into(),
                 unit: "1",
                 source: CENSUS,
             },
-            Measured {
-                name: "new connections",
-                value: rate.into(),
-                unit: "1/s",
-                source,
-            },
+            Measured { name: "new connections", value: rate.into(), unit: "1/s", source },
         ],
         threshold: Threshold {
             value: from.into(),
             unit: "sockets",
             formula: format!(
-                "{} of P to one endpoint and {} of outbound TIME_WAIT; connect() slows down at P / 120 = {:.0}/s",
+                "{} of P to one endpoint and {} of outbound TIME_WAIT; connect() slows down from P / 120 = {:.0}/s on",
                 percent(NO_POOL_SHARE),
                 percent(MAJORITY),
                 knee_connects_per_second(ports)
@@ -102,6 +116,11 @@ pub fn reuse_idle(e: &Evidence) -> Verdict {
     let time_wait = e.time_wait.as_ref().or_missing(NOT_COUNTED)?;
     if recycled > 0 || time_wait.total < at_least(NOTICEABLE_SHARE, ports) {
         return Ok(None);
+    }
+    if e.by_namespace.is_some() {
+        return Err(Missing::new(
+            "tcp_tw_reuse is that of the daemon's own namespace, TIME_WAIT was counted in all of them",
+        ));
     }
     let inbound = time_wait.of_role(Role::Server);
     let pressed = e.tuples.as_ref().map(|tuples| tuples.iter().any(|tuple| tuple.used >= at_least(KNEE_SHARE, ports)));
@@ -143,7 +162,10 @@ pub fn reuse_idle(e: &Evidence) -> Verdict {
         id: "TW-009",
         severity: Severity::Info,
         title: title.into(),
-        whose: vec![format!("this network namespace: {} in TIME_WAIT", count(time_wait.total, "socket"))],
+        whose: makers(
+            e,
+            if inbound > 0 && share(inbound, time_wait.total) >= MAJORITY { &[Role::Server] } else { &[Role::Client] },
+        ),
         why: why.into(),
         measured,
         threshold: Threshold {
@@ -154,10 +176,11 @@ pub fn reuse_idle(e: &Evidence) -> Verdict {
                 percent(NOTICEABLE_SHARE)
             ),
         },
-        fixes: vec![
-            "net.ipv4.tcp_timestamps=1 at both ends".into(),
-            "for inbound TIME_WAIT: nothing, or keep-alive so that fewer connections close".into(),
-        ],
+        fixes: vec![if e.sysctls.tcp_timestamps == Some(0) || pressed == Some(true) {
+            "net.ipv4.tcp_timestamps=1 at both ends".into()
+        } else {
+            "nothing; keep-alive, if there should be fewer of them".to_owned()
+        }],
         not_helpful: vec!["tcp_tw_recycle: gone since Linux 4.12".into()],
         verify: Verify {
             promql: "sum by (role) (synfin_time_wait_sockets)".into(),

@@ -11,9 +11,10 @@ pub const JSON_VERSION: u32 = 1;
 
 /// Columns of a line of prose; commands to copy are never broken.
 const WIDTH: usize = 96;
-/// Lines of the summary, heading included.
-#[cfg(test)]
+/// Lines of the summary, heading included: the smallest terminal that people use.
 const SCREEN: usize = 24;
+/// Columns before what belongs to a line of the summary.
+const INDENT: usize = 4;
 const LABEL: usize = 11;
 
 /// Lines end in `\n`. In order: one line. One finding: a heading and its details. Several: a summary of one screen, then the details.
@@ -77,8 +78,10 @@ fn in_order(diagnosis: &Diagnosis) -> String {
         Some(window) => format!("{checked} rules checked over {}", duration(window)),
         None => format!("{checked} rules checked at one moment"),
     });
+    // Limits and counters of the kernel are by namespace; only the daemon's own are read.
+    let scope = if facts.all_namespaces { " in all namespaces (kernel counters of one)" } else { "" };
     let verdict = if diagnosis.unchecked.is_empty() { "all in order" } else { "nothing found" };
-    format!("{verdict}: {}", parts.join(", "))
+    format!("{verdict}: {}{scope}", parts.join(", "))
 }
 
 /// How many of which kind, and over what time: a failure may be over by now.
@@ -93,19 +96,24 @@ fn heading(diagnosis: &Diagnosis) -> String {
         Some(window) => format!("over the last {}", duration(window)),
         None => "at one moment".into(),
     };
-    format!("{} {over}: {}", count(findings.len() as u64, "finding"), counts.join(", "))
+    let scope = if diagnosis.facts.all_namespaces { ", in all network namespaces" } else { "" };
+    format!("{} {over}{scope}: {}", count(findings.len() as u64, "finding"), counts.join(", "))
 }
 
 fn summary(findings: &[Finding]) -> Vec<String> {
     let mut lines = vec![];
-    // The more there are, the less is said of each, so that all fit on one screen.
-    let (whose, first_fix) = (findings.len() <= 11, findings.len() <= 7);
-    for finding in findings {
+    // The more there are, the less is said of each, so that all fit on one screen; the most severe come first.
+    let room = SCREEN.saturating_sub(1 + findings.len());
+    let (with_whose, with_fix) = match room.checked_sub(findings.len()) {
+        Some(rest) => (findings.len(), rest),
+        None => (room / 2, room / 2),
+    };
+    for (at, finding) in findings.iter().enumerate() {
         let head = format!("{:<8} {}  {}", finding.severity.label(), finding.id, finding.title);
         lines.push(cut(&head, WIDTH + 4));
         let said = [
-            finding.whose.first().filter(|_| whose).map(|whose| format!("                 {whose}")),
-            finding.fixes.first().filter(|_| first_fix).map(|fix| format!("                 do: {fix}")),
+            finding.whose.first().filter(|_| at < with_whose).map(|whose| format!("{:INDENT$}{whose}", "")),
+            finding.fixes.first().filter(|_| at < with_fix).map(|fix| format!("{:INDENT$}do: {fix}", "")),
         ];
         lines.extend(said.into_iter().flatten().map(|line| cut(&line, WIDTH + 4)));
     }

@@ -54,6 +54,24 @@ fn golden_pages() {
 }
 
 #[test]
+fn every_query_is_promql() {
+    let night = diagnose(&fixture::a_bad_night());
+    let mut rules = String::from("groups:\n- name: verify\n  rules:\n");
+    for finding in &night.findings {
+        let query = finding.verify.promql.replace('\'', "''");
+        rules += &format!("  - alert: {}\n    expr: '{query}'\n", finding.id.replace('-', "_"));
+    }
+    let file = std::env::temp_dir().join(format!("synfin-queries-{}.yml", std::process::id()));
+    std::fs::write(&file, rules).unwrap();
+    let output = std::process::Command::new("promtool").args(["check", "rules"]).arg(&file).output();
+    std::fs::remove_file(&file).unwrap();
+    let output =
+        output.expect("cannot run promtool: install the Debian package `prometheus` (its service is not needed)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(night.findings.len() >= 10);
+}
+
+#[test]
 fn a_host_in_order_gets_one_line() {
     assert_eq!(text(&changed(|_| {})).lines().count(), 1);
 }

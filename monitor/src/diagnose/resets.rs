@@ -1,20 +1,23 @@
 //! Resets where a close was expected: RS-001.
 
 use super::Evidence;
-use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify};
+use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::share;
+use super::handshake::contact_line;
 use super::text::{percent, thousands};
 use crate::lifecycle::Close;
 
 /// Above this, resets are a habit of some program, not a rare accident.
 const RESET_SHARE: f64 = 0.05;
+/// Fewer happen to anybody.
+const RESETS: u64 = 3;
 
 /// RS-001: connections end in resets.
 pub fn instead_of_closes(e: &Evidence) -> Verdict {
     let closes = e.closes.or_missing("the ends of connections were not watched")?;
     let all: u64 = closes.iter().sum();
     let resets = closes[Close::Reset.index()];
-    if resets == 0 || share(resets, all) < RESET_SHARE {
+    if resets < RESETS || share(resets, all) < RESET_SHARE {
         return Ok(None);
     }
     let mut measured = vec![
@@ -35,26 +38,30 @@ pub fn instead_of_closes(e: &Evidence) -> Verdict {
     Ok(Some(Finding {
         id: "RS-001",
         severity: Severity::Info,
-        title: format!("{} of connections end in a reset, not a close", percent(share(resets, all))),
-        whose: vec![match by_us {
-            [Some(0), Some(0)] => "the peers: nothing was aborted on this side".into(),
+        title: format!("{} of connections ended in a reset, not in a close", percent(share(resets, all))),
+        whose: {
+            let mut lines = worst(&e.resets, |contact| contact_line(contact, "reset"));
+            lines.push(match by_us {
+            [Some(0), Some(0)] => "by the peers: nothing was aborted on this side".into(),
             [Some(unread), Some(linger)] => {
-                format!("this side aborted {} of {}", thousands((unread + linger).min(resets)), thousands(resets))
+                format!("by this side: {} of {}", thousands((unread + linger).min(resets)), thousands(resets))
             }
-            [None, _] | [_, None] => format!("{} connections, sent or received", thousands(resets)),
-        }],
-        why: "A reset throws away what is not yet delivered. It comes from SO_LINGER with zero, from close() with unread data, \
+            [None, _] | [_, None] => format!("{} connections, reset by either side", thousands(resets)),
+            });
+            lines
+        },
+        why: "A reset throws away what is not yet delivered. It comes from SO_LINGER with a time of zero, from close() with unread data, \
               or from a program that died. It leaves no TIME_WAIT, which is why some programs do it."
             .into(),
         measured,
         threshold: Threshold {
             value: RESET_SHARE.into(),
             unit: "1",
-            formula: format!("at least {} of the connections that ended", percent(RESET_SHARE)),
+            formula: format!("at least {} of the connections that ended, and at least {RESETS}", percent(RESET_SHARE)),
         },
         fixes: vec![
             "read until end of file before close()".into(),
-            "take SO_LINGER with zero out of the application".into(),
+            "take SO_LINGER with a time of zero out of the application".into(),
             "look for crashes and health checks that hang up".into(),
         ],
         not_helpful: vec!["SO_LINGER with zero against TIME_WAIT: trades a harmless wait for lost data".into()],
@@ -91,6 +98,8 @@ mod tests {
         check("a twentieth", 95, 5, Fires(Severity::Info));
         check("just below", 96, 5, Silent);
         check("nothing ended", 0, 0, Silent);
+        check("two of two", 0, 2, Silent);
+        check("three of three", 0, 3, Fires(Severity::Info));
         check_rule(instead_of_closes, "not watched", |e| e.closes = None, Unchecked);
     }
 }

@@ -1,5 +1,8 @@
 //! Numbers as people read them: thousands, shares, durations.
 
+use super::NamespaceName;
+use crate::aggregate::HOST_NAMESPACE;
+
 /// `28232` as `28,232`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -24,6 +27,7 @@ pub fn per_second(rate: f64) -> String {
     match rate.abs() {
         10.0.. => format!("{rate:.0}/s"),
         1.0.. => format!("{rate:.1}/s"),
+        0.0 => "0/s".into(),
         _ => format!("{rate:.3}/s"),
     }
 }
@@ -74,6 +78,32 @@ pub fn unit_name(unit: &str) -> String {
     }
 }
 
+/// Where it is, when that is another network namespace than the daemon's.
+pub fn in_namespace(namespace: Option<&NamespaceName>) -> String {
+    namespace.map_or(String::new(), |namespace| format!(", in network namespace {}", printable(&namespace.name)))
+}
+
+/// A shell command, run in that network namespace.
+pub fn inside(namespace: Option<&NamespaceName>, command: &str) -> String {
+    let Some(NamespaceName { name, inode }) = namespace else { return command.to_owned() };
+    if name == HOST_NAMESPACE {
+        format!("nsenter -n -t 1 {command}")
+    } else if is_of_iproute(name) {
+        format!("ip netns exec {name} {command}")
+    } else {
+        // Finds a process that lives in it.
+        format!("nsenter -n -t $(lsns -n -o PID {inode} | head -1) {command}")
+    }
+}
+
+/// Whether a name is one of `ip netns`, and needs no quotes: those of units have a suffix or a path, made ones a number in brackets.
+fn is_of_iproute(name: &str) -> bool {
+    let of_unit = [".service", ".scope", ".slice"].iter().any(|suffix| name.ends_with(suffix));
+    !of_unit
+        && !name.starts_with('-')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:@+".contains(&byte))
+}
+
 fn escape(c: char) -> Vec<char> {
     match c {
         '"' | '\\' => vec!['\\', c],
@@ -107,13 +137,9 @@ pub fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Where several network namespaces are watched, the beginning of a line about something in one of them.
-pub fn in_namespace(namespace: Option<&str>) -> String {
-    namespace.map_or(String::new(), |name| format!("[{name}] "))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::elsewhere;
     use super::*;
 
     #[test]
@@ -125,8 +151,27 @@ mod tests {
         check(28_232, "28,232");
         check(1_234_567, "1,234,567");
         assert_eq!((percent(0.4132).as_str(), percent(0.4).as_str()), ("41.3 %", "40 %"));
-        assert_eq!([612.4, 9.96, 0.011, -40.0].map(per_second), ["612/s", "10.0/s", "0.011/s", "-40/s"]);
+        assert_eq!([612.4, 9.96, 0.011, 0.0, -40.0].map(per_second), ["612/s", "10.0/s", "0.011/s", "0/s", "-40/s"]);
         assert_eq!((count(1, "socket").as_str(), count(2000, "socket").as_str()), ("1 socket", "2,000 sockets"));
+    }
+
+    #[test]
+    fn another_namespace_is_named() {
+        assert_eq!((in_namespace(None).as_str(), inside(None, "ss -s").as_str()), ("", "ss -s"));
+        let check = |name, place: &str, command: &str| {
+            let namespace = elsewhere(name, 7);
+            assert_eq!(in_namespace(Some(&namespace)), format!(", in network namespace {place}"));
+            assert_eq!(inside(Some(&namespace), "ss -s"), command);
+        };
+        let by_number = "nsenter -n -t $(lsns -n -o PID 7 | head -1) ss -s";
+        check("host", "host", "nsenter -n -t 1 ss -s");
+        check("blue", "blue", "ip netns exec blue ss -s");
+        check("net:[7]", "net:[7]", by_number);
+        check("docker-0a.scope", "docker-0a.scope", by_number);
+        check("/docker/0a", "/docker/0a", by_number);
+        check("blue[7]", "blue[7]", by_number);
+        check("$(reboot)\n", "$(reboot)\\n", by_number);
+        check("-batch", "-batch", by_number);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Ephemeral ports towards one destination: past the knee (TW-002), exhausted (TW-003).
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
-use super::formulas::{at_least, seconds_to_exhaustion, share, steady_time_wait, tuples_needed};
-use super::text::{count, duration, in_namespace, percent, thousands, unit_name};
-use super::{Evidence, TupleUse};
+use super::formulas::{at_least, knee_ports, share, tuples_needed};
+use super::outlook::{Outlook, is_reused, outlook, pool};
+use super::text::{count, duration, in_namespace, inside, percent, thousands, unit_name};
+use super::{Evidence, FailedConnects, NamespaceName, TupleUse};
 use crate::event::Endpoint;
 use crate::lifecycle::ConnectFailure;
 
@@ -14,52 +15,95 @@ const EXHAUSTED_SHARE: f64 = 0.9;
 
 pub const CENSUS: &str = "census of the kernel's socket tables";
 pub const EVENTS: &str = "tracked transitions";
+const RECENT: &str = "tracked transitions, last seconds";
+const NOW: &str = "census, and tracked transitions since";
 pub const POOL: &str = "ip_local_port_range less ip_local_reserved_ports";
 pub const NO_CENSUS: &str = "ports in use per destination are not known: no census of the socket tables";
 pub const NO_POOL: &str = "the ephemeral range is not known: ip_local_port_range could not be read";
 
+const TIME_TO_EXHAUSTION: &str = "time to exhaustion";
+
 const OTHER_FIX_RANGE: &str = "widen net.ipv4.ip_local_port_range, after listing the ports your services listen on in \
                                net.ipv4.ip_local_reserved_ports";
 
-/// TW-002: connect() searches a whole parity of ports in vain before it tries the other.
+/// TW-002: connect() searches half of the range in vain before it tries the other.
 pub fn past_the_knee(e: &Evidence) -> Verdict {
     let ports = e.ports_available.or_missing(NO_POOL)?;
     let tuples = e.tuples.as_ref().or_missing(NO_CENSUS)?;
-    let over = busiest_first(tuples, |tuple| {
-        let ports = pool(tuple, ports);
-        (at_least(KNEE_SHARE, ports).max(1)..at_least(EXHAUSTED_SHARE, ports).max(1)).contains(&tuple.used)
-    });
-    let Some(first) = over.first() else { return Ok(None) };
-    let all = ports;
-    let ports = pool(first, all);
+    let is_over = |tuple: &TupleUse| tuple.used >= at_least(KNEE_SHARE, pool(tuple, ports)).max(1);
+    let over = busiest_first(tuples, |tuple| is_over(tuple) && !is_exhausted(tuple, ports) && !is_reused(e, tuple));
+    let Some(first) = over.first() else { return Ok(reused(e, &busiest_first(tuples, is_over), ports)) };
+    let p = pool(first, ports);
     Ok(Some(Finding {
         id: "TW-002",
         severity: Severity::Warning,
         title: format!(
-            "connect() to {} is slow or soon will be: {} of ports taken{}",
+            "connects to {} are slow or soon will be: {} of local ports taken{}",
             first.destination,
-            percent(share(first.used, ports)),
-            match outlook(first, ports) {
+            percent(share(first.used, p)),
+            match outlook(first, p) {
                 Outlook::Exhausted(seconds) => format!(", all in {}", duration(seconds)),
                 Outlook::Settles(_) | Outlook::NotGrowing | Outlook::Unknown => String::new(),
             }
         ),
-        whose: worst(&over, |tuple| whose(tuple, pool(tuple, all))),
+        whose: worst(&over, |tuple| whose(tuple, ports)),
         why: format!(
-            "The kernel tries all ports of one parity before the other. Past half of the range, {} ports, each connect() \
-             scans thousands of taken ports: in practice half the range is the limit.",
-            thousands(ports / 2)
+            "connect() looks for a free local port in one half of the range first (all even or all odd numbers), then in the \
+             other. Past half of it, {} ports, each connect() tries thousands of taken ports in vain: half the range is the \
+             limit in practice. {}",
+            thousands(knee_ports(p)),
+            held_by(first)
         ),
-        measured: measured(first, ports),
+        measured: measured(first, p),
         threshold: Threshold {
-            value: at_least(KNEE_SHARE, ports).max(1).into(),
+            value: at_least(KNEE_SHARE, p).max(1).into(),
             unit: "ports",
-            formula: format!("{} of P; the knee is at P / 2, P = high - low + 1 - reserved", percent(KNEE_SHARE)),
+            formula: format!("{} of P; it hurts from P / 2 on; P = high - low + 1 - reserved", percent(KNEE_SHARE)),
         },
-        fixes: fixes(first, ports),
+        fixes: fixes(first, p),
         not_helpful: not_helpful(),
-        verify: verify(first.destination, KNEE_SHARE),
+        verify: verify(first.destination, first.namespace.as_ref(), KNEE_SHARE, p),
     }))
+}
+
+/// The same numbers where `tcp_tw_reuse` takes the harm away.
+fn reused(e: &Evidence, over: &[&TupleUse], ports: u64) -> Option<Finding> {
+    let over: Vec<&TupleUse> = over.iter().copied().filter(|tuple| is_reused(e, tuple)).collect();
+    let first = over.first()?;
+    let p = pool(first, ports);
+    let mut numbers = measured(first, p);
+    numbers.extend(e.counters.tw_recycled.map(|value| Measured {
+        name: "ports taken over from TIME_WAIT",
+        value: value.into(),
+        unit: "ports",
+        source: "TWRecycled over the window",
+    }));
+    Some(Finding {
+        id: "TW-002",
+        severity: Severity::Info,
+        title: format!(
+            "{} of local ports to {} taken, and reused: no harm",
+            percent(share(first.used, p)),
+            first.destination
+        ),
+        whose: worst(&over, |tuple| whose(tuple, ports)),
+        why: "Most of these ports are in TIME_WAIT, and tcp_tw_reuse is at work: connect() takes over each of them a second \
+              after its close, so none is missing and none is searched for."
+            .into(),
+        measured: numbers,
+        threshold: Threshold {
+            value: at_least(KNEE_SHARE, p).max(1).into(),
+            unit: "ports",
+            formula: format!("{} of P; no harm while TWRecycled grows and no connect() fails", percent(KNEE_SHARE)),
+        },
+        fixes: vec!["nothing; keep-alive or a connection pool would save the handshakes".into()],
+        not_helpful: not_helpful(),
+        verify: verify(first.destination, first.namespace.as_ref(), KNEE_SHARE, p),
+    })
+}
+
+fn is_exhausted(tuple: &TupleUse, ports: u64) -> bool {
+    tuple.used >= at_least(EXHAUSTED_SHARE, pool(tuple, ports)).max(1)
 }
 
 /// TW-003: no local port left, or nearly.
@@ -79,23 +123,20 @@ pub fn exhausted(e: &Evidence) -> Verdict {
         None if failed > 0 => 0,
         None => return None.or_missing(NO_POOL),
     };
-    let last = |tuple: &TupleUse| at_least(EXHAUSTED_SHARE, pool(tuple, ports)).max(1);
-    let over = busiest_first(tuples, |tuple| pool(tuple, ports) > 0 && tuple.used >= last(tuple));
-    let Some(destination) = no_port.first().map(|f| f.destination).or(over.first().map(|tuple| tuple.destination))
+    let over =
+        busiest_first(tuples, |tuple| pool(tuple, ports) > 0 && is_exhausted(tuple, ports) && !is_reused(e, tuple));
+    let failed_most = no_port.first().map(|failed| (failed.destination, failed.namespace.as_ref()));
+    let Some((destination, namespace)) =
+        failed_most.or(over.first().map(|tuple| (tuple.destination, tuple.namespace.as_ref())))
     else {
         e.failures.as_ref().or_missing("failed connects were not watched; no destination is near its last port now")?;
         return Ok(None);
     };
-    let busiest = over
-        .first()
-        .copied()
-        .or_else(|| busiest_first(tuples, |tuple| tuple.destination == destination).first().copied());
-    let mut whose_lines = worst(&no_port, |failed| {
-        format!("{} -> {}: {} failed", unit_name(&failed.unit), failed.destination, count(failed.count, "connect"))
-    });
-    whose_lines.extend(worst(&over, |tuple| whose(tuple, pool(tuple, ports))));
-    let from = busiest.map_or_else(|| at_least(EXHAUSTED_SHARE, ports).max(1), last);
-    let ports = busiest.map_or(ports, |tuple| pool(tuple, ports));
+    let towards = |tuple: &TupleUse| tuple.destination == destination && tuple.namespace.as_ref() == namespace;
+    let busiest = busiest_first(tuples, towards).first().copied();
+    let p = busiest.map_or(ports, |tuple| pool(tuple, ports));
+    let mut whose_lines = worst(&no_port, |failed| failed_line(failed));
+    whose_lines.extend(worst(&over, |tuple| whose(tuple, ports)));
     let mut numbers = vec![];
     if e.failures.is_some() {
         numbers.push(Measured {
@@ -105,21 +146,27 @@ pub fn exhausted(e: &Evidence) -> Verdict {
             source: EVENTS,
         });
     }
-    numbers.extend(busiest.map(|tuple| measured(tuple, ports)).unwrap_or_default());
+    let of_busiest = busiest.map(|tuple| measured(tuple, p)).unwrap_or_default();
+    // What has come need not be foretold.
+    numbers.extend(of_busiest.into_iter().filter(|number| failed == 0 || number.name != TIME_TO_EXHAUSTION));
     Ok(Some(Finding {
         id: "TW-003",
         severity: Severity::Critical,
-        title: match failed {
-            0 => format!("the last local ports towards {destination} are being used"),
-            failed => format!("no local port left: {} failed, first to {destination}", count(failed, "connect")),
+        title: match (failed, no_port.len()) {
+            (0, _) => format!("the last local ports towards {destination} are being used"),
+            (failed, 1) => format!("no local port left: {} to {destination} failed", count(failed, "connect")),
+            (failed, _) => format!("no local port left: {} failed, most to {destination}", count(failed, "connect")),
         },
         whose: whose_lines,
-        why: "Every port of the ephemeral range is taken, most by connections this side closed less than 60 s ago. \
-              connect() fails with EADDRNOTAVAIL, which the kernel counts nowhere."
-            .into(),
+        why: format!(
+            "Each connection to one destination needs a local port of its own, and all of the range are taken or nearly. \
+             {}When none is left, connect() fails with EADDRNOTAVAIL (\"Cannot assign requested address\"), which the kernel \
+             counts nowhere.",
+            busiest.map_or(String::new(), |tuple| held_by(tuple) + " ")
+        ),
         measured: numbers,
         threshold: Threshold {
-            value: from.into(),
+            value: at_least(EXHAUSTED_SHARE, p).max(1).into(),
             unit: "ports",
             formula: format!(
                 "{} of P, or any connect() that found no port; P = high - low + 1 - reserved",
@@ -127,8 +174,8 @@ pub fn exhausted(e: &Evidence) -> Verdict {
             ),
         },
         fixes: {
-            let lasting = busiest.map_or_else(general_fixes, |tuple| fixes(tuple, ports));
-            match first_aid(e) {
+            let lasting = busiest.map_or_else(general_fixes, |tuple| fixes(tuple, p));
+            match first_aid(e).filter(|_| busiest.is_none_or(is_churn)) {
                 Some(aid) => {
                     let others = lasting.into_iter().filter(|fix| !fix.contains("tcp_tw_reuse"));
                     [aid].into_iter().chain(others).collect()
@@ -137,88 +184,78 @@ pub fn exhausted(e: &Evidence) -> Verdict {
             }
         },
         not_helpful: not_helpful(),
-        verify: verify(destination, EXHAUSTED_SHARE),
+        verify: verify(destination, namespace, EXHAUSTED_SHARE, p),
     }))
 }
 
 fn busiest_first(tuples: &[TupleUse], keep: impl Fn(&TupleUse) -> bool) -> Vec<&TupleUse> {
     let mut kept: Vec<_> = tuples.iter().filter(|tuple| keep(tuple)).collect();
-    kept.sort_by_key(|tuple| (std::cmp::Reverse(tuple.used), tuple.source, tuple.destination));
+    kept.sort_by_key(|tuple| (std::cmp::Reverse(tuple.used), tuple.destination, tuple.source));
     kept
-}
-
-/// P where the tuple lives: each network namespace has its own range.
-fn pool(tuple: &TupleUse, ports: u64) -> u64 {
-    tuple.ports_available.unwrap_or(ports)
 }
 
 fn whose(tuple: &TupleUse, ports: u64) -> String {
     format!(
-        "{}{} ({}) {} -> {}: {} ({}), {} in TIME_WAIT",
-        in_namespace(tuple.namespace.as_deref()),
+        "{} (client) {} -> {}: {} ({}), {} in TIME_WAIT{}",
         unit_name(&tuple.unit),
-        tuple.role.label(),
         tuple.source,
         tuple.destination,
         count(tuple.used, "port"),
-        percent(share(tuple.used, ports)),
-        thousands(tuple.time_wait)
+        percent(share(tuple.used, pool(tuple, ports))),
+        thousands(tuple.time_wait),
+        in_namespace(tuple.namespace.as_ref())
     )
+}
+
+fn failed_line(failed: &FailedConnects) -> String {
+    format!(
+        "{} (client) -> {}: {} failed{}",
+        unit_name(&failed.unit),
+        failed.destination,
+        count(failed.count, "connect"),
+        in_namespace(failed.namespace.as_ref())
+    )
+}
+
+/// Closed connections hold most of the ports, not open ones.
+fn is_churn(tuple: &TupleUse) -> bool {
+    tuple.time_wait >= tuple.used.div_ceil(2)
+}
+
+fn held_by(tuple: &TupleUse) -> String {
+    if is_churn(tuple) {
+        "Most are held by connections that this side closed less than 60 s ago (TIME_WAIT).".into()
+    } else {
+        "Most are held by connections that are open, not by TIME_WAIT.".into()
+    }
 }
 
 fn measured(tuple: &TupleUse, ports: u64) -> Vec<Measured> {
     let mut numbers = vec![
-        Measured { name: "ports in use", value: tuple.used.into(), unit: "ports", source: CENSUS },
-        Measured { name: "of them in TIME_WAIT", value: tuple.time_wait.into(), unit: "ports", source: CENSUS },
-        Measured { name: "ephemeral ports (P)", value: ports.into(), unit: "ports", source: POOL },
+        Measured { name: "ports in use", value: tuple.used.into(), unit: "ports", source: NOW },
+        Measured { name: "of them in TIME_WAIT", value: tuple.time_wait.into(), unit: "ports", source: NOW },
+        Measured { name: "local ports to choose from (P)", value: ports.into(), unit: "ports", source: POOL },
     ];
     if let Some(rate) = tuple.opens_per_second {
-        numbers.push(Measured { name: "new connections", value: rate.into(), unit: "1/s", source: EVENTS });
+        numbers.push(Measured { name: "new connections", value: rate.into(), unit: "1/s", source: RECENT });
     }
+    // There is nothing left to foretell once the last one is taken.
     numbers.extend(match outlook(tuple, ports) {
-        Outlook::Unknown | Outlook::NotGrowing => None,
+        Outlook::Exhausted(seconds) if tuple.used < ports => Some(Measured {
+            name: TIME_TO_EXHAUSTION,
+            value: seconds.into(),
+            unit: "s",
+            source: "computed: (P - used) / growth per second",
+        }),
         Outlook::Settles(at) => Some(Measured {
             name: "settles at",
             value: at.into(),
             unit: "ports",
             source: "computed: other states + new connections per second x 60",
         }),
-        Outlook::Exhausted(seconds) => Some(Measured {
-            name: "time to exhaustion",
-            value: seconds.into(),
-            unit: "s",
-            source: "computed: (P - used) / growth per second",
-        }),
+        Outlook::Unknown | Outlook::NotGrowing | Outlook::Exhausted(_) => None,
     });
     numbers
-}
-
-/// Where a tuple is heading.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Outlook {
-    Unknown,
-    NotGrowing,
-    /// It grows now, but once expiries begin it stays at this many ports.
-    Settles(u64),
-    /// Seconds until the last port is taken.
-    Exhausted(f64),
-}
-
-fn outlook(tuple: &TupleUse, ports: u64) -> Outlook {
-    let Some(trend) = tuple.trend else { return Outlook::Unknown };
-    // The trend is already opens less expiries.
-    let Some(seconds) = seconds_to_exhaustion(ports, tuple.used, trend.per_second(), 0.0) else {
-        return Outlook::NotGrowing;
-    };
-    // TIME_WAIT alone cannot hold more than 60 s of closes; other states can grow without bound.
-    let steady = tuple.opens_per_second.map(steady_time_wait).map(|closed| closed.ceil() as u64);
-    let others = tuple.used.saturating_sub(tuple.time_wait);
-    match steady {
-        Some(closed) if closed >= tuple.time_wait && closed + others < ports && tuple.time_wait >= others => {
-            Outlook::Settles(closed + others)
-        }
-        Some(_) | None => Outlook::Exhausted(seconds),
-    }
 }
 
 fn general_fixes() -> Vec<String> {
@@ -227,7 +264,8 @@ fn general_fixes() -> Vec<String> {
         "more addresses: each (source, destination, port) has its own P ports".into(),
         OTHER_FIX_RANGE.into(),
         "net.ipv4.tcp_tw_reuse=1, with TCP timestamps on at both ends: connect() may take over a port after 1 s".into(),
-        "set IP_LOCAL_PORT_RANGE in the application (Linux 6.8 and later): no search by parity".into(),
+        "set IP_LOCAL_PORT_RANGE in the application (Linux 6.8 and later): then connect() tries all ports in one go"
+            .into(),
     ]
 }
 
@@ -245,9 +283,13 @@ fn first_aid(e: &Evidence) -> Option<String> {
 
 fn fixes(tuple: &TupleUse, ports: u64) -> Vec<String> {
     let mut fixes = general_fixes();
-    if tuple.unit != "unknown" {
-        fixes[0] =
-            format!("keep connections open in {}: HTTP keep-alive, or a connection pool", unit_name(&tuple.unit));
+    let known = tuple.unit != "unknown";
+    let unit = if known { format!(" in {}", unit_name(&tuple.unit)) } else { String::new() };
+    if is_churn(tuple) {
+        fixes[0] = format!("keep connections open{unit}: HTTP keep-alive, or a connection pool");
+    } else {
+        fixes[0] = format!("bound the number of open connections{unit}: a pool of fixed size, and close idle ones");
+        fixes.retain(|fix| !fix.contains("tcp_tw_reuse"));
     }
     if let (Some(rate), Some(needed)) =
         (tuple.opens_per_second, tuple.opens_per_second.and_then(|rate| tuples_needed(rate, ports)))
@@ -269,12 +311,20 @@ pub fn not_helpful() -> Vec<String> {
     ]
 }
 
-fn verify(destination: Endpoint, limit: f64) -> Verify {
+/// `limit`: share of P. That of another namespace may be in `other`, so its limit is given as a number of `ports`.
+fn verify(destination: Endpoint, namespace: Option<&NamespaceName>, limit: f64, ports: u64) -> Verify {
     Verify {
-        promql: format!(
-            "synfin_ephemeral_ports_used / on(instance) group_left synfin_ephemeral_ports_available >= {limit}"
-        ),
-        ss: format!("ss -Htan dst {destination} | wc -l"),
+        promql: match namespace {
+            None => {
+                format!(
+                    "synfin_ephemeral_ports_used / on(instance) group_left synfin_ephemeral_ports_available >= {limit}"
+                )
+            }
+            Some(_) => {
+                format!("synfin_ephemeral_ports_used{{destination=\"{destination}\"}} >= {}", at_least(limit, ports))
+            }
+        },
+        ss: inside(namespace, &format!("ss -Htan dst {destination} | wc -l")),
     }
 }
 

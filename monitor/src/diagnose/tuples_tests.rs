@@ -1,8 +1,8 @@
-//! Both sides of each threshold of TW-002 and TW-003, and the outlook.
+//! Both sides of each threshold of TW-002 and TW-003.
 
-use super::super::fixture::{Expect, check_rule, no_port, tuple};
+use super::super::fixture::{Expect, check_rule, elsewhere, no_port, tuple};
 use super::*;
-use crate::diagnose::{FailedConnects, Number, Trend};
+use crate::diagnose::{FailedConnects, Number, Rule};
 use Expect::{Fires, Silent, Unchecked};
 
 #[test]
@@ -24,9 +24,9 @@ fn connect_slows_down_from_40_percent_on() {
         },
         Fires(Severity::Warning),
     );
-    let elsewhere = |used| TupleUse { namespace: Some("blue".into()), ports_available: Some(100), ..tuple(used) };
+    let there = |used| TupleUse { namespace: Some(elsewhere("blue", 7)), ports_available: Some(100), ..tuple(used) };
     let namespace = |name, used, expected| {
-        check_rule(past_the_knee, name, |e| e.tuples = Some(vec![tuple(300), elsewhere(used)]), expected);
+        check_rule(past_the_knee, name, |e| e.tuples = Some(vec![tuple(300), there(used)]), expected);
     };
     namespace("the range of its namespace decides", 40, Fires(Severity::Warning));
     namespace("just below 40 % there", 39, Silent);
@@ -76,23 +76,52 @@ fn ports_are_exhausted_at_90_percent_or_when_a_connect_says_so() {
 }
 
 #[test]
-fn the_outlook_tells_exhaustion_from_a_level_that_settles() {
-    let check = |name, used, time_wait, opens, growth: Option<i64>, expected| {
-        let trend = growth.map(|delta| Trend { delta, seconds: 10.0 });
-        let tuple = TupleUse { time_wait, opens_per_second: opens, trend, ..tuple(used) };
-        assert_eq!(outlook(&tuple, 28_232), expected, "{name}");
+fn ports_that_are_seen_to_be_reused_are_no_alarm() {
+    let check = |name, rule: Rule, used, change: fn(&mut Evidence), expected| {
+        let set = |e: &mut Evidence| {
+            (e.sysctls.tcp_tw_reuse, e.counters.tw_recycled) = (Some(1), Some(9000));
+            e.tuples = Some(vec![TupleUse { opened: Some(20_000), ..tuple(used) }]);
+            change(e);
+        };
+        check_rule(rule, name, set, expected);
     };
-    check("no history", 12_000, 12_000, Some(600.0), None, Outlook::Unknown);
-    check("level", 12_000, 12_000, Some(200.0), Some(0), Outlook::NotGrowing);
-    check("falls", 12_000, 12_000, Some(200.0), Some(-5), Outlook::NotGrowing);
-    check("600/s fill the range", 14_232, 14_232, Some(600.0), Some(6000), Outlook::Exhausted(14_000.0 / 600.0));
-    check("300/s settle at 18,000", 12_000, 12_000, Some(300.0), Some(3000), Outlook::Settles(18_000));
-    check("470/s settle just below P", 12_000, 12_000, Some(470.0), Some(4700), Outlook::Settles(28_200));
-    check("471/s do not", 14_232, 14_232, Some(471.0), Some(4710), Outlook::Exhausted(14_000.0 / 471.0));
-    check("connections that stay open do not settle", 14_232, 100, Some(300.0), Some(3000), {
-        Outlook::Exhausted(14_000.0 / 300.0)
-    });
-    check("rate not known", 14_232, 14_232, None, Some(1000), Outlook::Exhausted(140.0));
+    check("half, reused", past_the_knee, 14_200, |_| {}, Fires(Severity::Info));
+    check("nearly all, reused", past_the_knee, 27_000, |_| {}, Fires(Severity::Info));
+    check("nearly all, reused", exhausted, 27_000, |_| {}, Silent);
+    check("little, reused", past_the_knee, 100, |_| {}, Silent);
+    let flat = |e: &mut Evidence| e.counters.tw_recycled = Some(0);
+    check("half, on without effect", past_the_knee, 14_200, flat, Fires(Severity::Warning));
+    check("nearly all, on without effect", exhausted, 27_000, flat, Fires(Severity::Critical));
+}
+
+#[test]
+fn each_namespace_is_judged_by_its_own_range() {
+    let narrow =
+        TupleUse { ports_available: Some(1000), namespace: Some(elsewhere("blue", 4_026_532_001)), ..tuple(450) };
+    let wide = TupleUse {
+        ports_available: Some(64_512),
+        namespace: Some(elsewhere("a.service", 4_026_532_002)),
+        ..tuple(20_000)
+    };
+    let mut evidence = super::super::fixture::in_order();
+    evidence.tuples = Some(vec![wide, narrow]);
+    let finding = past_the_knee(&evidence).unwrap().unwrap();
+    assert_eq!(finding.whose.len(), 1, "{finding:?}");
+    assert!(finding.whose[0].contains("450 ports (45 %)") && finding.whose[0].contains("in network namespace blue"));
+    assert!(finding.verify.ss.starts_with("ip netns exec blue ss "), "{}", finding.verify.ss);
+    evidence.tuples = Some(vec![TupleUse { ports_available: Some(1000), ..tuple(950) }]);
+    assert_eq!(past_the_knee(&evidence), Ok(None));
+    assert_eq!(exhausted(&evidence).unwrap().unwrap().threshold.value, Number::Count(900));
+}
+
+#[test]
+fn open_connections_are_not_told_as_churn() {
+    let mut evidence = super::super::fixture::in_order();
+    evidence.tuples = Some(vec![TupleUse { time_wait: 100, ..tuple(26_000) }]);
+    let finding = exhausted(&evidence).unwrap().unwrap();
+    assert!(finding.why.contains("connections that are open"), "{}", finding.why);
+    assert!(finding.fixes[0].contains("pool of fixed size"), "{:?}", finding.fixes);
+    assert!(!finding.fixes.iter().any(|fix| fix.contains("tcp_tw_reuse")), "{:?}", finding.fixes);
 }
 
 #[test]

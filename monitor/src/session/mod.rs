@@ -29,6 +29,8 @@ use walk::{Reach, Walked, own_figures, read_host_figures, read_ports, read_time_
 const POLL: Duration = Duration::from_millis(50);
 /// Records taken in one go, so that nothing else waits long: about 5 ms.
 const BATCH: usize = 32_768;
+/// A walk so long before a question is recent enough for its answer.
+const FRESH: Duration = Duration::from_millis(500);
 /// Figures of /proc are read so often.
 const HOST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -68,6 +70,8 @@ pub struct Session {
     survey: Option<Background<Survey>>,
     surveys: Schedule,
     netns_book: NetnsBook,
+    /// When the last walk ended, well or not.
+    walked_at: Option<Instant>,
     host_read_at: Option<Instant>,
     /// The texts that the core was given last.
     ports: Option<(String, String)>,
@@ -113,6 +117,7 @@ impl Session {
             surveys: Schedule::new(HOST_INTERVAL),
             netns_book: NetnsBook::default(),
             applied_in: Duration::ZERO,
+            walked_at: None,
             host_read_at: None,
             ports: None,
             waker,
@@ -161,6 +166,7 @@ impl Session {
         if self.host_read_at.is_none_or(|at| now.duration_since(at) >= HOST_INTERVAL) {
             self.host_read_at = Some(now);
             self.read_host(observer);
+            self.core.remember_pace(clock::kernel_now());
             self.probes.flush_log();
         }
         if self.cgroups.is_rested(now) {
@@ -168,6 +174,7 @@ impl Session {
         }
         if let Some(result) = self.walk.as_ref().and_then(Background::poll) {
             self.walk = None;
+            self.walked_at = Some(now);
             self.finish_walk(result, observer);
         } else if let Some(result) = self.survey.as_ref().and_then(Background::poll) {
             self.survey = None;
@@ -264,8 +271,24 @@ impl Session {
         });
         match begun {
             Ok(walk) => self.walk = Some(walk),
-            Err(error) => self.walk_failed(&error, observer),
+            Err(error) => {
+                self.walked_at = Some(Instant::now());
+                self.walk_failed(&error, observer);
+            }
         }
+    }
+
+    /// Has the socket tables walked over for a question asked at `asked`, out of turn if need be. Says whether that is done: at once
+    /// when they were just before it, or when there is no way.
+    pub fn is_fresh(&mut self, asked: Instant) -> bool {
+        let fresh = self.walked_at.is_some_and(|at| at + FRESH >= asked);
+        if fresh || !self.schedule.is_possible() {
+            return true;
+        }
+        if self.walk.is_none() {
+            self.schedule.hasten();
+        }
+        false
     }
 
     fn finish_walk(&mut self, result: std::io::Result<Walked>, observer: &mut impl Observer) {

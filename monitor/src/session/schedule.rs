@@ -43,6 +43,11 @@ impl Schedule {
         self.next = None;
     }
 
+    /// Whether walks can be had at all.
+    pub fn is_possible(&self) -> bool {
+        self.possible
+    }
+
     /// There is no way to walk on this host.
     pub fn never(&mut self) {
         self.possible = false;
@@ -85,7 +90,8 @@ mod tests {
         assert!(schedule.is_due(start + Duration::from_millis(1500)));
         schedule.hasten();
         assert!(schedule.is_due(start));
+        assert!(schedule.is_possible());
         schedule.never();
-        assert!(!schedule.is_due(start + Duration::from_secs(9)));
+        assert!(!schedule.is_due(start + Duration::from_secs(9)) && !schedule.is_possible());
     }
 }

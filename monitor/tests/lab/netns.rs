@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Output};
+use std::time::Duration;
 
 pub struct Netns {
     handle: File,
@@ -114,6 +115,22 @@ impl Netns {
     pub fn proc(&self, path: &str) -> String {
         let path = format!("/proc/thread-self/{path}");
         self.run(|| std::fs::read_to_string(&path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Connects this namespace with `other` by a veth pair; each address is `…/prefix`.
+    pub fn veth(&self, here: &str, other: &Self, there: &str) {
+        self.ip("link add veth0 type veth peer name veth1");
+        self.ip(&format!("link set veth1 netns {}", other.path()));
+        for (netns, device, address) in [(self, "veth0", here), (other, "veth1", there)] {
+            netns.ip(&format!("addr add {address} dev {device} nodad"));
+            netns.ip(&format!("link set {device} up"));
+        }
+        // Until the kernel has seen both ends up, which it looks for once a second, packets are dropped.
+        for (netns, device) in [(self, "veth0"), (other, "veth1")] {
+            super::wait_until("a veth pair that is up", Duration::from_secs(5), || {
+                netns.command(&format!("ip -o link show {device}")).contains("state UP")
+            });
+        }
     }
 }
 

@@ -17,7 +17,7 @@ const fn only_with_all(name: &'static str) -> Target {
 }
 
 /// In the order in which they run. `cargo xtask vm` runs two or three minutes of them on each kernel, `--all` every one.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 19] = [
     whole("kernel_probes"),
     whole("kernel_census"),
     whole("kernel_ends"),
@@ -32,6 +32,9 @@ pub const TARGETS: [Target; 16] = [
     only_with_all("kernel_bounds"),
     only_with_all("kernel_load"),
     only_with_all("kernel_hostile"),
+    only_with_all("kernel_diagnose_rules"),
+    only_with_all("kernel_exhaustion"),
+    only_with_all("kernel_healthy"),
     only_with_all("kernel_time_wait_ends"),
     only_with_all("kernel_time_wait_scale"),
 ];
