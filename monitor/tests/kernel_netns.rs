@@ -16,7 +16,7 @@ struct Inhabitant(std::process::Child);
 
 impl Inhabitant {
     fn of(netns: &Netns) -> Self {
-        Self(netns.run(|| std::process::Command::new("sleep").arg("60").spawn().expect("sleep starts")))
+        Self(netns.run(|| std::process::Command::new("sleep").arg("600").spawn().expect("sleep starts")))
     }
 }
 
