@@ -3,7 +3,6 @@
 mod lab;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lab::diagnosis::*;
