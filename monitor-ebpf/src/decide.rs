@@ -104,7 +104,7 @@ pub const PLANS: [Plan; counters::ROW * counters::ROW] = {
 #[inline(always)]
 pub const fn place(oldstate: u32, newstate: u32) -> usize {
     const MASK: u32 = counters::ROW as u32 - 1;
-    ((oldstate & MASK) * counters::ROW as u32 | newstate & MASK) as usize
+    (((oldstate & MASK) * counters::ROW as u32) | (newstate & MASK)) as usize
 }
 
 /// Whether both numbers are inside the table.

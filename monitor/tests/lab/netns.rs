@@ -139,7 +139,7 @@ pub struct Inhabitant(pub Child);
 
 impl Inhabitant {
     pub fn of(netns: &Netns) -> Self {
-        Self(netns.run(|| Command::new("sleep").arg("120").spawn().expect("sleep starts")))
+        Self(netns.run(|| Command::new("sleep").arg("600").spawn().expect("sleep starts")))
     }
 }
 
