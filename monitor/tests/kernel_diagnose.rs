@@ -66,7 +66,7 @@ fn one_destination_is_driven_past_the_knee_and_then_out_of_ports() {
     let daemon = start(&netns, &socket);
     let listener = netns.run(|| listen(service()));
     netns.run(|| (0..PORTS * 45 / 100).for_each(|_| client_closes(&listener)));
-    let said = ask_until("TW-002", &netns, &socket, &root);
+    let said = ask_until("TW-002", &[], &netns, &socket, &root);
     said.check("TW-002", "warning", &[&service().to_string(), "450", "tcp_fin_timeout: does not shorten TIME_WAIT"]);
     assert!(!said.ids().contains(&"TW-003"), "{:#}", said.report);
 
@@ -74,7 +74,7 @@ fn one_destination_is_driven_past_the_knee_and_then_out_of_ports() {
         (PORTS * 45 / 100..PORTS).for_each(|_| client_closes(&listener));
         (0..7).for_each(|_| connect_fails(service(), libc::EADDRNOTAVAIL));
     });
-    let said = ask_until("TW-003", &netns, &socket, &root);
+    let said = ask_until("TW-003", &[], &netns, &socket, &root);
     let title = format!("no local port left: 7 connects to {} failed", service());
     said.check("TW-003", "critical", &[&title, "1000"]);
     assert_eq!(said.findings()[0]["id"], "TW-003", "the worst comes first: {:#}", said.report);

@@ -206,8 +206,10 @@ fn peers_that_do_not_close_are_told_from_time_wait() {
     // Accepted and never closed.
     let held: Vec<_> = (0..60)
         .map(|_| {
-            drop(rig.netns.run(|| connect(address)));
-            listener.accept().expect("accept")
+            let client = rig.netns.run(|| connect(address));
+            let server = listener.accept().expect("accept");
+            close_in_fin_wait2(client);
+            server
         })
         .collect();
     let to = format!("(client) -> {address}: 60 in FIN_WAIT2");

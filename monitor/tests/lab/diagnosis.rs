@@ -144,7 +144,7 @@ impl Rig {
     /// are to verify it do so. A command that counts must count at least `least`.
     #[track_caller]
     pub fn find(&self, id: &str, severity: &str, words: &[&str], least: u64) -> Said {
-        let said = ask_until(id, &self.netns, &self.socket, &self.root);
+        let said = ask_until(id, words, &self.netns, &self.socket, &self.root);
         said.check(id, severity, words);
         said.check_whole(id);
         let verify = &said.finding(id)["verify"];
@@ -199,12 +199,17 @@ pub fn ask_for(window: &str, netns: &Netns, socket: &str, root: &str) -> Said {
     judge(netns.run(|| command.spawn()).expect("the program starts"))
 }
 
-/// The same again and again until `id` is found: ports are counted by the census, which comes seldom on a busy machine.
-pub fn ask_until(id: &str, netns: &Netns, socket: &str, root: &str) -> Said {
+/// The same again and again until `id` is found and says all of `words`: ports are counted by the census, which comes seldom on a busy
+/// machine, and a finding may be there for what was before.
+pub fn ask_until(id: &str, words: &[&str], netns: &Netns, socket: &str, root: &str) -> Said {
     let give_up = Instant::now() + Duration::from_secs(30);
+    let says_all = |finding: &Value| {
+        let said = finding.to_string();
+        finding["id"] == id && words.iter().all(|word| said.contains(word))
+    };
     loop {
         let said = ask(netns, socket, root);
-        if said.findings().iter().any(|finding| finding["id"] == id) || Instant::now() > give_up {
+        if said.findings().iter().any(says_all) || Instant::now() > give_up {
             return said;
         }
     }

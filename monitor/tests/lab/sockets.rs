@@ -108,3 +108,13 @@ pub const CLOSE_WAIT: u8 = 8;
 pub fn wait_state(stream: &TcpStream, wanted: u8) {
     super::wait_until("the socket's state", Duration::from_secs(5), || state(stream) == wanted);
 }
+
+/// Closes a stream whose peer does not, so that a small socket stays in FIN_WAIT2.
+///
+/// Not by close() alone: when the peer acknowledges while that call still holds the socket, Linux keeps the whole socket; and it may
+/// acknowledge later, by a timer, which ends the socket during whatever runs then, PID 1 too, during which some kernels skip every BPF
+/// program.
+pub fn close_in_fin_wait2(stream: TcpStream) {
+    half_close(&stream);
+    wait_state(&stream, FIN_WAIT2);
+}
