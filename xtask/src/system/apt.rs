@@ -1,5 +1,7 @@
 //! Debian's and Ubuntu's packages: what is installed, what could be, installing it.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -106,6 +108,51 @@ pub fn install(names: &[&str], what: &str, log: &str) -> Result<()> {
     Step { what, log, limit: APT_LIMIT }.run(&mut command).with_context(|| format!("installing {}", names.join(" ")))
 }
 
+/// Downloads the newest of the named packages and unpacks them into `folder`, which leaves the system as it is and needs no root. With
+/// `what_they_need` also the packages that they depend on and that are not installed.
+///
+/// # Errors
+/// A package that this release does not have, no network, or a full disk; names the log.
+pub fn unpack(names: &[&str], what_they_need: bool, folder: &Path, what: &str, log: &str) -> Result<()> {
+    if read_packages(names)?.iter().any(|package| package.candidate.is_none()) {
+        update()?;
+    }
+    let wanted =
+        if what_they_need { read_closure(names)? } else { names.iter().map(|&name| name.to_owned()).collect() };
+    let packages = folder.join("packages");
+    fs::create_dir_all(&packages).with_context(|| format!("cannot make {}", packages.display()))?;
+    let mut command = environment::clean("apt-get");
+    command.args(["-q", "download"]).args(&wanted).current_dir(&packages);
+    Step { what, log, limit: APT_LIMIT }.run(&mut command)?;
+    let entries = fs::read_dir(&packages).with_context(|| format!("cannot read {}", packages.display()))?;
+    for entry in entries {
+        let package = entry.with_context(|| format!("cannot read {}", packages.display()))?.path();
+        step::output(environment::clean("dpkg-deb").arg("-x").args([package.as_path(), folder]))?;
+    }
+    fs::remove_dir_all(&packages).with_context(|| format!("cannot remove {}", packages.display()))
+}
+
+/// The named packages and those that they depend on and that are not installed, each as `name=version`.
+fn read_closure(names: &[&str]) -> Result<Vec<String>> {
+    let mut command = environment::clean("apt-get");
+    command.args(["-q", "--simulate", "--no-install-recommends", "install"]).args(names).env("LC_ALL", "C");
+    let closure = parse_simulation(&step::output(&mut command)?);
+    if closure.is_empty() {
+        bail!("apt would install nothing for {}: it is installed already", names.join(", "));
+    }
+    Ok(closure)
+}
+
+/// Reads the lines `Inst name (version release [architecture])` of `apt-get --simulate`.
+fn parse_simulation(text: &str) -> Vec<String> {
+    let package = |line: &str| {
+        let mut words = line.strip_prefix("Inst ")?.split_whitespace();
+        let (name, version) = (words.next()?, words.find_map(|word| word.strip_prefix('('))?);
+        Some(format!("{name}={version}"))
+    };
+    text.lines().filter_map(package).collect()
+}
+
 fn announce_sudo(what: &str) -> Result<()> {
     if !is_root()? {
         step::say(&format!("needs root: sudo {what}"));
@@ -147,5 +194,14 @@ rustc-mozilla:
         check("iproute2", Some("6.1.0-3"), Some("6.1.0-3"));
         check("rustc-mozilla", None, None);
         check("rustc", None, None);
+    }
+
+    #[test]
+    fn what_would_be_installed_is_named_with_its_version() {
+        let said = "Remv qemu-utils [1:10.0.2+ds-2]\n\
+            Inst libfdt1 (1.6.1-4+b1 Debian:12.13/oldstable [amd64])\n\
+            Inst libc6 [2.36-8] (2.36-9 Debian:12.13/oldstable [amd64]) []\n\
+            Conf libfdt1 (1.6.1-4+b1 Debian:12.13/oldstable [amd64])\n";
+        assert_eq!(parse_simulation(said), ["libfdt1=1.6.1-4+b1", "libc6=2.36-9"]);
     }
 }

@@ -65,12 +65,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(if status.success() && on_others { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The kernels to boot, or one line that says why there are none: that is no fault of the code under test.
+/// The kernels to boot, or why there are none: that is no fault of the code under test.
 fn obtain_matrix() -> Result<Matrix, String> {
     Matrix::obtain(&[], false).map_err(|error| {
-        let line = format!(
-            "SKIPPED: the kernel's tests on Linux 5.10, 6.1 and 6.12: {error} (`cargo xtask vm` shows all of it)"
-        );
+        let line = format!("SKIPPED: the kernel's tests on Linux 5.10, 6.1 and 6.12: {error:#}");
         say(&line);
         line
     })

@@ -1,14 +1,11 @@
 //! The tools that tests compare with or work with, installed by package where they are missing.
 
-use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::step::Step;
 use crate::system::{apt, find_program};
-use crate::{environment, workspace};
+use crate::workspace;
 
 /// A program and the packages that bring it; the first that the release has is taken.
 struct Peer {
@@ -30,8 +27,6 @@ const PEERS: [Peer; 8] = [
 /// Checks the metrics page. Its package is unpacked and not installed, because that would start a server.
 const PROMTOOL: &str = "promtool";
 const PROMTOOL_PACKAGE: &str = "prometheus";
-/// 60 MB over a slow line.
-const DOWNLOAD_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// All that tests need.
 pub const ALL: [&str; 9] = ["ss", "ip", "iptables", "nft", "tcpdump", "bpftrace", "bpftool", "tcplife", PROMTOOL];
@@ -103,23 +98,8 @@ fn pick(peer: &Peer, offered: &[String]) -> Option<&'static str> {
 }
 
 fn unpack_promtool() -> Result<()> {
-    let folder = unpacked();
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    if apt::read_packages(&[PROMTOOL_PACKAGE])?.iter().any(|package| package.candidate.is_none()) {
-        apt::update()?;
-    }
-    let mut command = environment::clean("apt-get");
-    command.args(["-q", "download", PROMTOOL_PACKAGE]).current_dir(&folder);
-    Step { what: "downloading prometheus for its promtool (a minute)", log: "apt-promtool", limit: DOWNLOAD_LIMIT }
-        .run(&mut command)?;
-    let packages = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut paths = packages.filter_map(|entry| Some(entry.ok()?.path()));
-    let package = paths.find(|path| path.extension().is_some_and(|suffix| suffix == "deb"));
-    let package = package.with_context(|| format!("apt-get download left no package in {}", folder.display()))?;
-    let mut command = environment::clean("dpkg-deb");
-    command.arg("-x").arg(&package).arg(&folder);
-    Step { what: "unpacking promtool", log: "dpkg-promtool", limit: DOWNLOAD_LIMIT }.run(&mut command)?;
-    fs::remove_file(&package).with_context(|| format!("cannot remove {}", package.display()))
+    let what = "downloading prometheus for its promtool (a minute)";
+    apt::unpack(&[PROMTOOL_PACKAGE], false, &unpacked(), what, "apt-promtool")
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::Run;
+use super::emulator::Emulator;
 use super::kernel::Unpacked;
 use super::verdict::{self, Verdict};
 use crate::step::Step;
-use crate::{environment, workspace};
+use crate::workspace;
 
 /// A boot takes seconds, the tests some minutes; a busy machine multiplies both.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
@@ -28,9 +29,9 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 mitigations=off sof
 ///
 /// # Errors
 /// The emulator does not start, fails, or the limit passes; names its log.
-pub fn boot(kernel: &Unpacked, image: &Path, runs: &[Run]) -> Result<Verdict> {
+pub fn boot(emulator: &Emulator, kernel: &Unpacked, image: &Path, runs: &[Run]) -> Result<Verdict> {
     let log = format!("vm-{}", kernel.release);
-    let mut command = environment::clean("qemu-system-x86_64");
+    let mut command = emulator.command();
     // Never kvm: in a virtual machine it may be offered and not work.
     command.args(["-accel", "tcg", "-m", MEMORY, "-smp", "2", "-nodefaults", "-nographic", "-no-reboot"]);
     // Without rdrand Linux 5.10 has no random numbers in its first minute, and programs wait for them.

@@ -5,6 +5,7 @@
 
 mod binaries;
 mod boot;
+mod emulator;
 mod image;
 mod kernel;
 mod modules;
@@ -21,13 +22,13 @@ use crate::build;
 use crate::setup;
 use crate::system::{apt, find_program};
 use binaries::Binaries;
+use emulator::Emulator;
 use kernel::{KERNELS, Kernel, Unpacked};
 use targets::TARGETS;
 use verdict::Verdict;
 
-/// What the verb works with: a program and the Debian package that brings it.
-const TOOLS: [(&str, &str); 9] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
+/// What the verb works with besides the emulator: a program and the Debian package that brings it.
+const TOOLS: [(&str, &str); 8] = [
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
     ("xz", "xz-utils"),
@@ -73,6 +74,7 @@ struct Run {
 
 /// The kernels, ready to boot.
 pub struct Matrix {
+    emulator: Emulator,
     kernels: Vec<Unpacked>,
 }
 
@@ -100,15 +102,16 @@ impl Matrix {
             let mut packages = TOOLS.map(|(_, package)| package).to_vec();
             packages.push(KEYRING_PACKAGE);
             packages.dedup();
-            apt::install(&packages, "installing the emulator (some ten seconds)", "apt-vm")?;
+            apt::install(&packages, "installing what the emulator's images are made with", "apt-vm")?;
         }
         let missing: Vec<_> = TOOLS.iter().filter(|(program, _)| find_program(program).is_none()).collect();
         if let Some((program, package)) = missing.first() {
             bail!("no {program} on PATH; install it (Debian's package: {package}) and run this again");
         }
+        let emulator = Emulator::obtain()?;
         let wanted = |kernel: &&Kernel| versions.is_empty() || versions.iter().any(|it| it == kernel.version);
         let kernels = KERNELS.iter().filter(wanted).map(|kernel| kernel.obtain(refresh)).collect::<Result<_>>();
-        Ok(Self { kernels: kernels? })
+        Ok(Self { emulator, kernels: kernels? })
     }
 
     /// Boots each kernel and runs the tests of `cargo xtask vm` there; whether all passed.
@@ -125,7 +128,8 @@ impl Matrix {
         // The tests wait more than they work: as many machines at a time as there is memory for.
         let all_passed = self.kernels.chunks(at_once()).map(|some| {
             std::thread::scope(|scope| {
-                let boots: Vec<_> = some.iter().map(|kernel| scope.spawn(|| boot(kernel, &binaries, runs))).collect();
+                let boots: Vec<_> =
+                    some.iter().map(|kernel| scope.spawn(|| boot(&self.emulator, kernel, &binaries, runs))).collect();
                 let passed =
                     boots.into_iter().map(|boot| boot.join().unwrap_or_else(|_| bail!("a thread of xtask panicked")));
                 passed.collect::<Result<Vec<bool>>>().map(|passed| passed.into_iter().all(|passed| passed))
@@ -136,9 +140,9 @@ impl Matrix {
 }
 
 /// Boots one kernel and says what came of it; whether all passed.
-fn boot(kernel: &Unpacked, binaries: &Binaries, runs: &[Run]) -> Result<bool> {
+fn boot(emulator: &Emulator, kernel: &Unpacked, binaries: &Binaries, runs: &[Run]) -> Result<bool> {
     let image = image::make(kernel, binaries, runs)?;
-    let boot = || boot::boot(kernel, &image, runs).with_context(|| format!("Linux {}", kernel.release));
+    let boot = || boot::boot(emulator, kernel, &image, runs).with_context(|| format!("Linux {}", kernel.release));
     let mut verdict = boot()?;
     println!("{}: {verdict}", kernel.release);
     // Seen twice, on 6.1 and a machine five times overbooked, each time in another test, which passed all other times.
