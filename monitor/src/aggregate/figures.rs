@@ -1,8 +1,8 @@
 //! What a snapshot says of TIME_WAIT, ports, listeners and CLOSE_WAIT: bounded rows, their labels made.
 
 use super::makers::REMAINING_MS;
-use super::{Counted, PerRole, PerState};
-use crate::lifecycle::Role;
+use super::{Counted, PerRole, PerState, Tally};
+use crate::lifecycle::{Close, Role};
 
 /// How a TIME_WAIT socket ended, as far as it can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +74,37 @@ pub struct TimeWaitFigures {
     pub overflows: Option<u64>,
 }
 
+/// Connections closed, by role and by who closed first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed(pub PerRole<[u64; Close::COUNT]>);
+
+impl Tally for Closed {
+    fn weight(&self) -> u64 {
+        self.0.iter().flatten().sum()
+    }
+    fn add(&mut self, other: Self) {
+        self.0.iter_mut().flatten().zip(other.0.iter().flatten()).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+/// Connections closed of one endpoint and unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloseRow {
+    /// As of [`TimeWaitRow`].
+    pub endpoint: String,
+    pub unit: String,
+    pub closed: Closed,
+}
+
+/// Who closes first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloseFigures {
+    /// By endpoint and unit, `other` last. Their sum is all connections closed.
+    pub rows: Vec<CloseRow>,
+    /// Pairs of endpoint and unit folded into `other`, now.
+    pub folded: u64,
+}
+
 /// Ports of the ephemeral range from one source address towards one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortRow {
@@ -90,6 +121,10 @@ pub struct PortFigures {
     pub folded: u64,
     /// Size of the range less reserved ports.
     pub available: Option<u64>,
+    /// Connects that found no local port, by destination, `other` last.
+    pub failures: Vec<(String, u64)>,
+    /// Destinations of such connects folded into `other`, now.
+    pub failures_folded: u64,
 }
 
 /// Sockets that listen on one endpoint.
@@ -147,6 +182,7 @@ pub struct NamespaceFigures {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     pub time_wait: TimeWaitFigures,
+    pub closes: CloseFigures,
     pub ports: PortFigures,
     pub listen: ListenFigures,
     /// Unix seconds at which the oldest CLOSE_WAIT socket of a unit got there or was first seen, as of the last census.

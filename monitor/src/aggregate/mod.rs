@@ -13,6 +13,7 @@ mod majority;
 mod makers;
 mod namespaces;
 mod owners;
+mod places;
 mod populations;
 mod ports;
 mod share;
@@ -33,8 +34,9 @@ pub use majority::Majority;
 pub use makers::{
     MakerKey, MakerRow, Makers, Population, REMAINING_MS, SmallByMaker, SmallSocket, Substate, Unit, endpoint_of,
 };
-pub use namespaces::{Candidate, Counted, HOST_NAMESPACE, Places};
+pub use namespaces::{Counted, HOST_NAMESPACE};
 pub use owners::{OwnedBy, Owners, Recalled};
+pub use places::{Candidate, Places, Ranked};
 pub use populations::{Audit, FULL_STATES, Populations, SmallSockets};
 pub use ports::{
     DUE_SECONDS, EphemeralRange, EphemeralRanges, PortKey, PortSocket, PortTally, PortUsage, Ports, RangeError,

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use super::by_cause::ByCause;
+use super::closes::Closes;
 use super::flows::{By, Cgroup};
 use super::time_wait::Ledger;
 use super::view::View;
 use crate::aggregate::{
-    EphemeralRange, Figures, ListenFigures, ListenerRow, OTHER, PerRole, PortFigures, PortRow, Sticky, TimeWaitFigures,
-    TimeWaitRow, Unit,
+    CloseFigures, CloseRow, Closed, EphemeralRange, Figures, ListenFigures, ListenerRow, OTHER, PerRole, PortFigures,
+    PortRow, Ranked, Sticky, Tally, TimeWaitFigures, TimeWaitRow, Unit,
 };
 use crate::config::EndpointDetail;
 use crate::event::{CgroupId, Endpoint};
@@ -28,11 +29,16 @@ pub struct Pages {
     /// A counter cannot change its name: who came first keeps its place.
     entered: BTreeMap<String, PerRole<u64>>,
     entered_other: PerRole<u64>,
+    /// By endpoint and unit.
+    closes: Ranked<(String, String), Closed>,
+    /// By destination.
+    no_port: Ranked<String, u64>,
 }
 
 /// What the figures are made of.
 pub struct Sources<'a> {
     pub ledger: &'a mut Ledger,
+    pub closes: &'a mut Closes,
     pub view: &'a View,
     pub range: Option<&'a EphemeralRange>,
     pub host: &'a HostFigures,
@@ -51,12 +57,15 @@ impl Pages {
             ports: Sticky::new(top),
             entered: BTreeMap::new(),
             entered_other: [0; Role::COUNT],
+            closes: Ranked::new(top),
+            no_port: Ranked::new(top),
         }
     }
 
     /// `name_unit`: the unit of a cgroup.
     pub fn figures(&mut self, sources: Sources<'_>, name_unit: &mut impl FnMut(CgroupId) -> String) -> Figures {
-        let Sources { ledger, view, range, host, by_cause, time_wait } = sources;
+        let Sources { ledger, closes, view, range, host, by_cause, time_wait } = sources;
+        self.take_closes(closes, name_unit);
         let mut names = |unit| unit_label(unit, name_unit);
         let (rows, folded) = self.makers(ledger, time_wait, &mut names);
         self.name_entered(ledger.flows.take_entered(), &mut names);
@@ -72,6 +81,7 @@ impl Pages {
                 limit: host.tcp_max_tw_buckets,
                 overflows: host.time_wait_overflows,
             },
+            closes: self.closes(),
             ports: self.ports(view, range),
             listen: self.listeners(view, host),
             close_wait_oldest: self.close_wait_oldest(view, name_unit),
@@ -128,9 +138,48 @@ impl Pages {
         }
     }
 
+    /// A maker that is called like the remainder is part of it.
+    fn take_closes(&mut self, closes: &mut Closes, name_unit: &mut impl FnMut(CgroupId) -> String) {
+        let grown = closes.take();
+        let mut merged: BTreeMap<(String, String), Closed> = BTreeMap::new();
+        let mut elsewhere = grown.closed_elsewhere;
+        for ((endpoint, cgroup), closed) in grown.closed {
+            let endpoint =
+                endpoint.map_or_else(|| UNKNOWN.to_owned(), |endpoint| endpoint_label(self.detail, endpoint));
+            let unit = if cgroup.0 == 0 { UNKNOWN.to_owned() } else { name_unit(cgroup) };
+            if unit == OTHER { elsewhere.add(closed) } else { merged.entry((endpoint, unit)).or_default().add(closed) }
+        }
+        self.closes.take(merged, elsewhere);
+        let mut failures: BTreeMap<String, u64> = BTreeMap::new();
+        for (destination, count) in grown.no_port {
+            *failures.entry(endpoint_label(self.detail, destination)).or_default() += count;
+        }
+        self.no_port.take(failures, grown.no_port_elsewhere);
+    }
+
+    fn closes(&self) -> CloseFigures {
+        let places = self.closes.places();
+        let row = |((endpoint, unit), closed): (&(String, String), Closed)| CloseRow {
+            endpoint: endpoint.clone(),
+            unit: unit.clone(),
+            closed,
+        };
+        let other = CloseRow { endpoint: OTHER.to_owned(), unit: OTHER.to_owned(), closed: places.other() };
+        CloseFigures { rows: places.shown().map(row).chain([other]).collect(), folded: places.folded() }
+    }
+
+    fn failures(&self) -> (Vec<(String, u64)>, u64) {
+        let places = self.no_port.places();
+        let shown = places.shown().map(|(destination, count)| (destination.clone(), count));
+        (shown.chain([(OTHER.to_owned(), places.other())]).collect(), places.folded())
+    }
+
     fn ports(&mut self, view: &View, range: Option<&EphemeralRange>) -> PortFigures {
         let available = range.map(EphemeralRange::available);
-        let Some(usage) = &view.ports else { return PortFigures { available, ..PortFigures::default() } };
+        let (failures, failures_folded) = self.failures();
+        let Some(usage) = &view.ports else {
+            return PortFigures { available, failures, failures_folded, ..PortFigures::default() };
+        };
         // Where rows read alike the fullest counts: a sum over destinations says nothing about a range that each has to itself.
         let mut merged: BTreeMap<(String, String), u64> = BTreeMap::new();
         for (key, tally) in &usage.tuples.entries {
@@ -143,7 +192,7 @@ impl Pages {
         let folded = usage.tuples.folded + fullest.len().saturating_sub(self.top) as u64;
         let rows = self.ports.page(fullest).into_iter();
         let rows = rows.map(|((source, destination), used)| PortRow { source, destination, used }).collect();
-        PortFigures { rows, folded, available }
+        PortFigures { rows, folded, available, failures, failures_folded }
     }
 
     fn listeners(&self, view: &View, host: &HostFigures) -> ListenFigures {

@@ -1,6 +1,7 @@
 //! The core whole: inputs in, outcomes and snapshots out. Pure, so a trace file repeats a run to the byte.
 
 mod by_cause;
+mod closes;
 mod contacts;
 mod evidence;
 mod figures;
@@ -25,6 +26,7 @@ use crate::event::{CgroupId, Event, KernelTime, TcpState};
 use crate::input::{HostFigures, Input, NamespaceReading, Walk};
 use crate::lifecycle::{Connection, Options, Outcome, Role, Tracker};
 use by_cause::ByCause;
+use closes::Closes;
 use contacts::Contacts;
 use figures::{Pages, Sources};
 use growth::Growth;
@@ -107,6 +109,7 @@ pub struct Core {
     ledger: Ledger,
     by_cause: ByCause,
     contacts: Contacts,
+    closes: Closes,
     growth: Growth,
     /// Of the last census.
     view: View,
@@ -140,6 +143,7 @@ impl Core {
             ledger: Ledger::new(options.owners),
             by_cause: ByCause::default(),
             contacts: Contacts::default(),
+            closes: Closes::default(),
             growth: Growth::default(),
             view: View::default(),
             pages: Pages::new(options.top, options.endpoints),
@@ -195,10 +199,11 @@ impl Core {
             }
             observer.event(&event, known);
         }
-        let Self { aggregates, tracker, ledger, contacts, view, ranges, .. } = self;
+        let Self { aggregates, tracker, ledger, contacts, closes, view, ranges, .. } = self;
         tracker.handle_event(&event, &mut |outcome| {
             aggregates.apply(&outcome);
             contacts.apply(&event, &outcome);
+            closes.apply(&outcome);
             if let Outcome::Finished(end) = &outcome {
                 let role = match (end.lifetime_ns, end.role) {
                     (Some(_), Role::Client | Role::Server) => end.role,
@@ -211,6 +216,7 @@ impl Core {
                     }
                 };
                 ledger.finished(end, role);
+                closes.finished(end, role);
             }
             observer.outcome(&outcome);
         });
@@ -251,13 +257,14 @@ impl Core {
         self.missed_at_last_walk = self.probe_missed;
         let audit = self.populations.audit(&tally.full, &before.transitions, &after.transitions, exact);
 
-        let aggregates = &mut self.aggregates;
+        let (aggregates, closes) = (&mut self.aggregates, &mut self.closes);
         let first = self.walks_done == 0;
         self.tracker.reconcile(walk.began, whole().filter_map(|found| seed(&found)), &mut |outcome| {
             // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
             if first || outcome != Outcome::TableFull {
                 aggregates.apply(&outcome);
             }
+            closes.apply(&outcome);
             observer.outcome(&outcome);
         });
         self.totals = after;
@@ -350,6 +357,7 @@ impl Core {
         let mut snapshot = self.aggregates.fill(readings, &self.populations, &mut self.units, &mut name_unit);
         let sources = Sources {
             ledger: &mut self.ledger,
+            closes: &mut self.closes,
             view: &self.view,
             range: self.ranges.own.as_ref(),
             host: &self.host,

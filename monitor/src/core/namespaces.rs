@@ -30,7 +30,7 @@ struct Living {
 
 /// All of them.
 pub struct Namespaces {
-    places: Places,
+    places: Places<String, Counted>,
     living: BTreeMap<NetnsId, Living>,
     /// The oldest first.
     gone: VecDeque<(NetnsId, Living)>,
@@ -88,7 +88,7 @@ impl Namespaces {
                 Some(last) => reading.host.or(last.host),
                 None => reading.host,
             };
-            grown.push((reading.name.as_str(), self.grow(last.as_ref().map(|last| last.host), host)));
+            grown.push((&reading.name, self.grow(last.as_ref().map(|last| last.host), host)));
             let range = range(reading).or(last.and_then(|last| last.range));
             let living = Living { cookie: reading.cookie, name: reading.name.clone(), own: reading.own, host, range };
             self.living.insert(reading.id, living);
@@ -140,13 +140,13 @@ impl Namespaces {
         for (netns, row) in full.map_or(&[][..], NetnsSockets::rows) {
             *weights.entry(*netns).or_default() += row.iter().sum::<u64>();
         }
-        let candidates: Vec<Candidate<'_>> = self
+        let candidates: Vec<Candidate<'_, String>> = self
             .living
             .iter()
             .map(|(id, living)| {
                 let small = self.small_of(*id, living);
                 let weight = weights.get(id).copied().unwrap_or(0) + small.time_wait + small.fin_wait2;
-                Candidate { name: &living.name, pinned: living.own || living.name == HOST_NAMESPACE, weight }
+                Candidate { key: &living.name, pinned: living.own || living.name == HOST_NAMESPACE, weight }
             })
             .collect();
         self.places.choose(&candidates);
@@ -217,7 +217,9 @@ impl Namespaces {
         let mut rows: BTreeMap<&str, NamespaceRow> = self
             .places
             .shown()
-            .map(|(name, counted)| (name, NamespaceRow { name: name.to_owned(), counted, ..NamespaceRow::default() }))
+            .map(|(name, counted)| {
+                (name.as_str(), NamespaceRow { name: name.clone(), counted, ..NamespaceRow::default() })
+            })
             .collect();
         let full: BTreeMap<NetnsId, &PerState<u64>> =
             full.map_or(&[][..], NetnsSockets::rows).iter().map(|(id, row)| (*id, row)).collect();

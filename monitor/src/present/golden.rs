@@ -11,8 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::aggregate::{
-    CensusStatus, Counted, Figures, Histogram, ListenFigures, ListenerRow, Lost, NamespaceFigures, NamespaceRow,
-    PortFigures, PortRow, ProbeStatus, Snapshot, TimeWaitFigures, TimeWaitRow,
+    CensusStatus, CloseFigures, CloseRow, Closed, Counted, Figures, Histogram, ListenFigures, ListenerRow, Lost,
+    NamespaceFigures, NamespaceRow, PortFigures, PortRow, ProbeStatus, Snapshot, TimeWaitFigures, TimeWaitRow,
 };
 use crate::event::TcpState::{self, *};
 use crate::host::process::ProcessStatus;
@@ -75,7 +75,11 @@ fn fresh_figures() -> Figures {
             overflows: Some(0),
             ..TimeWaitFigures::default()
         },
-        ports: PortFigures { available: Some(28_232), ..PortFigures::default() },
+        closes: CloseFigures {
+            rows: vec![CloseRow { endpoint: "other".into(), unit: "other".into(), closed: Closed::default() }],
+            folded: 0,
+        },
+        ports: PortFigures { available: Some(28_232), failures: vec![("other".into(), 0)], ..PortFigures::default() },
         listen: ListenFigures {
             rows: vec![ListenerRow { listener: "other".into(), ..ListenerRow::default() }],
             overflows: Some(0),
@@ -92,10 +96,14 @@ fn full_figures(top: usize, mut next: impl FnMut() -> u64) -> Figures {
     for n in 0..top {
         let unit = format!("unit-{n}.service");
         let endpoint = format!("[2001:db8::{n:x}]:443");
+        let mut closed = Closed::default();
+        closed.0[Role::Client.index()] = std::array::from_fn(|_| next());
+        figures.closes.rows.insert(n, CloseRow { endpoint: endpoint.clone(), unit: unit.clone(), closed });
         let row = TimeWaitRow { role: Role::Client, endpoint, unit: unit.clone(), sockets: next() };
         figures.time_wait.rows.insert(n, row);
         figures.time_wait.entered.insert(n, (unit.clone(), [next(), next(), next()]));
         let (source, destination) = (format!("192.0.2.{n}"), format!("198.51.100.{n}:5432"));
+        figures.ports.failures.insert(n, (destination.clone(), next()));
         figures.ports.rows.push(PortRow { source, destination, used: next() });
         let listener = format!("0.0.0.0:{}", 8000 + n);
         figures.listen.rows.insert(n, ListenerRow { listener, backlog: next(), limit: next(), half_open: next() });
@@ -190,6 +198,7 @@ pub(crate) fn busy() -> Snapshot {
     }
     (figures.time_wait.folded, figures.ports.folded, figures.listen.folded) = (next(), next(), next());
     (figures.time_wait.overflows, figures.listen.overflows) = (Some(next()), Some(next()));
+    (figures.closes.folded, figures.ports.failures_folded) = (next(), next());
     (figures.listen.drops, figures.owners_refused) = (Some(next()), next());
     let names = ["a\"b\\c\nd", "docker-0a1b.scope", "host", "net:[4026532001]"];
     figures.namespaces = Some(namespaces(names.map(String::from), &mut next));

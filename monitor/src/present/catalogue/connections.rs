@@ -1,5 +1,6 @@
 //! Rows about connections: transitions, openings, ends, handshakes, durations.
 
+use crate::aggregate::OTHER;
 use crate::event::TcpState;
 use crate::lifecycle::{self, ConnectFailure, DWELL_STATES, Role, TransitionKind, Unmeasured, transition_kind};
 use crate::present::{Kind, Metric};
@@ -64,6 +65,29 @@ pub const METRICS: &[Metric] = &[
                 for close in lifecycle::Close::ALL {
                     let count = reading.snapshot.closed[role.index()][close.index()];
                     samples.count(&[role.label(), close.label()], count);
+                }
+            }
+        },
+    },
+    Metric {
+        name: "synfin_tcp_endpoint_closes_total",
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["role", "endpoint", "unit", "close"],
+        help: "The same by endpoint (remote for role client, local for role server) and unit: those that closed the most, \
+               the rest in other, which also takes what a row had counted that lost its place. The sum is \
+               synfin_tcp_connections_closed_total; a connection whose opening was not seen may have its role by the listening ports.",
+        read: |reading, samples| {
+            for row in &reading.snapshot.figures.closes.rows {
+                for role in Role::ALL {
+                    let counts = row.closed.0[role.index()];
+                    // An endpoint has one role, as a rule.
+                    if row.endpoint != OTHER && counts == [0; lifecycle::Close::COUNT] {
+                        continue;
+                    }
+                    for close in lifecycle::Close::ALL {
+                        samples.count(&[role.label(), &row.endpoint, &row.unit, close.label()], counts[close.index()]);
+                    }
                 }
             }
         },

@@ -30,4 +30,17 @@ pub const METRICS: &[Metric] = &[
             }
         },
     },
+    Metric {
+        name: "synfin_ephemeral_port_failures_total",
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["destination"],
+        help: "Connects that found no free local port (EADDRNOTAVAIL), by destination; those with the most, the rest in other. \
+               The sum is synfin_tcp_connect_failures_total of reason no_local_port.",
+        read: |reading, samples| {
+            for (destination, failures) in &reading.snapshot.figures.ports.failures {
+                samples.count(&[destination], *failures);
+            }
+        },
+    },
 ];

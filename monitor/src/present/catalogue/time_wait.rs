@@ -104,11 +104,14 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: None,
         labels: &["metric"],
-        help: "Label sets that have no row of their own now: makers (synfin_time_wait_sockets) and listeners are in other, \
-               destinations (synfin_ephemeral_ports_used) in no row; namespaces (synfin_tcp_namespace_sockets) are in other.",
+        help: "Label sets that have no row of their own now: makers (synfin_time_wait_sockets), endpoints \
+               (synfin_tcp_endpoint_closes_total), destinations (synfin_ephemeral_port_failures_total), listeners and namespaces \
+               (synfin_tcp_namespace_sockets) are in other, destinations of synfin_ephemeral_ports_used in no row.",
         read: |reading, samples| {
             let figures = &reading.snapshot.figures;
             samples.count(&["time_wait_sockets"], figures.time_wait.folded);
+            samples.count(&["tcp_endpoint_closes_total"], figures.closes.folded);
+            samples.count(&["ephemeral_port_failures_total"], figures.ports.failures_folded);
             samples.count(&["ephemeral_ports_used"], figures.ports.folded);
             samples.count(&["listener_backlog_sockets"], figures.listen.folded);
             if let Some(namespaces) = &figures.namespaces {
