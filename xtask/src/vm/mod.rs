@@ -21,6 +21,7 @@ use anyhow::{Context, Result, bail};
 use crate::build;
 use crate::setup;
 use crate::system::{apt, find_program};
+use crate::test::peers;
 use binaries::Binaries;
 use emulator::Emulator;
 use kernel::{KERNELS, Kernel, Unpacked};
@@ -108,6 +109,7 @@ impl Matrix {
         if let Some((program, package)) = missing.first() {
             bail!("no {program} on PATH; install it (Debian's package: {package}) and run this again");
         }
+        peers::obtain(&[peers::PROMTOOL])?;
         let emulator = Emulator::obtain()?;
         let wanted = |kernel: &&Kernel| versions.is_empty() || versions.iter().any(|it| it == kernel.version);
         let kernels = KERNELS.iter().filter(wanted).map(|kernel| kernel.obtain(refresh)).collect::<Result<_>>();
