@@ -86,8 +86,11 @@ fn beyond_the_limit_nothing_enters_and_each_refusal_is_counted() {
     let (gained, grown) =
         (entered(&page) - entered(&before), total - before.sum("synfin_time_wait_sockets", &[]) as u64);
     let gone = left(&page).iter().sum::<u64>() - left(&before).iter().sum::<u64>();
-    assert_eq!(gained - gone, grown, "what entered and did not leave is there");
-    // Refusals hit ends into TIME_WAIT and into FIN_WAIT2, of which a slow processor has many: they are shared out in proportion.
+    // Refusals hit ends into TIME_WAIT and into FIN_WAIT2, of which a slow processor has many: they are shared out in proportion. Where
+    // what left is counted by cause it does not follow from what entered.
+    let by_cause = page.sum("synfin_probe_attached", &["kind=\"fentry\""]) > 0.0;
+    let apart = (gained - gone).abs_diff(grown);
+    assert!(apart <= if by_cause { 2 } else { 0 }, "{gained} entered, {gone} left, {grown} more are there");
     assert!(gone <= 2, "{gone} left, of {gained}");
 }
 
