@@ -47,7 +47,15 @@ fn every_socket_has_its_maker_even_when_client_and_server_share_a_host() {
         let entered =
             page.sum("synfin_time_wait_entered_total", &[&format!("role=\"{role}\""), &format!("unit=\"{unit}\"")]);
         assert_eq!(entered as u64, sockets, "entered: {role} {unit}");
+        // Whoever waits has closed first, and the other end of each is here too.
+        let labels = [format!("role=\"{role}\""), format!("endpoint=\"{endpoint}\""), format!("unit=\"{unit}\"")];
+        let closes = |close: &str| {
+            let close = format!("close=\"{close}\"");
+            page.sum("synfin_tcp_endpoint_closes_total", &[&labels[0], &labels[1], &labels[2], &close]) as u64
+        };
+        assert_eq!(closes("local"), sockets, "closed first: {role} {endpoint} {unit}");
     };
+    assert_eq!(page.unequal_sums(), [""; 0]);
     check("client", &to_a, &b.unit, 30);
     check("server", &to_b, &b.unit, 20);
     check("client", &to_b, &a.unit, 5);
