@@ -287,7 +287,8 @@ fn a_silent_peer_and_one_with_a_stale_socket_are_told_apart() {
     assert_eq!(challenged, 2);
     let words =
         [format!("1 connect to {stale} timed out"), format!("(client) -> {stale}: 1 connect timed out, 1 succeeded")];
-    rig.find("HS-001", "warning", &[&words[0], &words[1], "half-closed socket", "look for sockets in CLOSE_WAIT"], 0);
+    // Told, but a single one is no alarm.
+    rig.find("HS-001", "info", &[&words[0], &words[1], "half-closed socket", "look for sockets in CLOSE_WAIT"], 0);
     drop(again);
     rig.daemon.stop();
 }
