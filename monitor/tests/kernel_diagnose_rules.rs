@@ -64,7 +64,7 @@ fn many_sockets_spread_over_destinations_are_harmless() {
 fn one_endpoint_without_a_pool_is_named_with_the_unit() {
     let rig = Rig::new("pool", &[RANGE, NO_REUSE]);
     clients_close(&rig.netns, service(1), 300);
-    let to = format!("(client) -> {}: 30", service(1));
+    let to = format!("-> {}: 30", service(1));
     let said = rig.find("TW-008", "warning", &[&to, "connection pool", "SO_LINGER"], 300);
     assert_eq!(others(&said, "TW-008"), [""; 0], "{:#}", said.report);
     rig.daemon.stop();
@@ -387,6 +387,7 @@ fn another_namespace_is_pointed_at_or_judged_by_its_own_limits() {
     let to = format!("-> {}: 45", service(1));
     let said = rig.find("TW-002", "warning", &[&namespace, &to, "(45 %)", "nsenter -n -t $(lsns"], 450);
     assert_eq!(said.measured("TW-002", "local ports to choose from (P)"), 1000.0);
+    rig.find("TW-008", "warning", &[&namespace, &to, "nsenter -n -t $(lsns", "sysctl -w net.ipv4.tcp_tw_reuse=1"], 420);
     assert_eq!(said.report["facts"]["all_namespaces"], true);
     assert!(said.findings().iter().all(|finding| finding["id"] != "NS-001"), "{:#}", said.report);
     assert!(!said.ids().contains(&"TW-005"), "{:#}", said.report);

@@ -2,8 +2,9 @@
 
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, expected_distinct_ports, share};
+use super::port_advice::not_helpful;
 use super::text::{count, in_namespace, inside, percent, thousands, unit_name};
-use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL, not_helpful};
+use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL};
 use super::{Evidence, SourceUse};
 
 /// No destination may hold more than this, so that at least four share the ports. Ports picked by connect() for four

@@ -5,7 +5,7 @@ use super::formulas::{TIME_WAIT_SECONDS, at_least};
 use super::outlook::{Outlook, is_reused, outlook, pool};
 use super::text::{count, duration, percent, thousands, unit_name};
 use super::tuples::{CENSUS, NO_CENSUS, NO_POOL, POOL};
-use super::{Evidence, Maker, bound_early, buckets, inbound, outbound, tuples};
+use super::{Evidence, Maker, bound_early, buckets, exhausted, inbound, no_pool, tuples};
 use crate::lifecycle::Role;
 
 /// From here on people ask whether the TIME_WAIT sockets matter: a tenth of P, or of the bucket limit if that is lower.
@@ -46,13 +46,13 @@ pub fn harmless(e: &Evidence) -> Verdict {
     }
     let busiest = e.tuples.as_ref().or_missing(NO_CENSUS)?.iter().map(|tuple| tuple.used).max().unwrap_or(0);
     for rule in [
-        tuples::exhausted,
+        exhausted::exhausted,
         tuples::past_the_knee,
         bound_early::bound_early,
         buckets::overflow,
         inbound::server_closes_first,
         inbound::one_client_near_its_range,
-        outbound::no_pool,
+        no_pool::no_pool,
     ] {
         // A rule that cannot tell does not forbid this one, but what this one asserts must have been measured: below.
         if matches!(rule(e), Ok(Some(_))) {
