@@ -81,9 +81,9 @@ pub fn exhausted(e: &Evidence) -> Verdict {
     // Where ports are still short first.
     no_port.sort_by_key(|failed| (has_room(e, failed), std::cmp::Reverse(failed.count)));
     let (tuples, ports) = (e.tuples.as_deref().unwrap_or(&[]), e.ports_available.unwrap_or(0));
-    let over = busiest_first(tuples, |tuple| pool(tuple, ports) > 0 && is_exhausted(e, tuple, ports));
+    let nearly = busiest_first(tuples, |tuple| pool(tuple, ports) > 0 && is_exhausted(e, tuple, ports));
     let told = |failed: &FailedConnects| (failed.destination, failed.namespace.clone());
-    let (stage, (destination, namespace)) = match (no_port.first(), over.first()) {
+    let (stage, (destination, namespace)) = match (no_port.first(), nearly.first()) {
         (Some(failed), _) if !has_room(e, failed) => (Stage::Failing, told(failed)),
         (_, Some(tuple)) => (Stage::Near, (tuple.destination, tuple.namespace.clone())),
         (Some(failed), None) => (Stage::Over, told(failed)),
@@ -107,7 +107,7 @@ pub fn exhausted(e: &Evidence) -> Verdict {
         title: title(e, stage, destination, &no_port),
         whose: {
             let mut lines = worst(&no_port, |failed| failed_line(e, failed));
-            lines.extend(worst(&over, |tuple| whose(tuple, ports)));
+            lines.extend(worst(&nearly, |tuple| whose(tuple, ports)));
             lines
         },
         why: why(stage, busiest),
