@@ -16,8 +16,10 @@ use crate::lifecycle::ConnectFailure;
 /// What is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// connect() found no port, and they are still short.
+    /// connect() found no port, and all are taken still, or nearly, or nobody knows.
     Failing,
+    /// connect() found no port; some came back, but they are still short.
+    Easing,
     /// The last ones are being used.
     Near,
     /// connect() found no port, and by now there is room.
@@ -84,7 +86,11 @@ pub fn exhausted(e: &Evidence) -> Verdict {
     let nearly = busiest_first(tuples, |tuple| pool(tuple, ports) > 0 && is_exhausted(e, tuple, ports));
     let told = |failed: &FailedConnects| (failed.destination, failed.namespace.clone());
     let (stage, (destination, namespace)) = match (no_port.first(), nearly.first()) {
-        (Some(failed), _) if !has_room(e, failed) => (Stage::Failing, told(failed)),
+        (Some(failed), _) if !has_room(e, failed) => {
+            let is_full = |now: InUse| now.used >= at_least(EXHAUSTED_SHARE, now.ports);
+            let full = InUse::of(e, failed).is_none_or(is_full);
+            (if full { Stage::Failing } else { Stage::Easing }, told(failed))
+        }
         (_, Some(tuple)) => (Stage::Near, (tuple.destination, tuple.namespace.clone())),
         (Some(failed), None) => (Stage::Over, told(failed)),
         (None, None) => {
@@ -101,7 +107,7 @@ pub fn exhausted(e: &Evidence) -> Verdict {
     Ok(Some(Finding {
         id: "TW-003",
         severity: match stage {
-            Stage::Failing | Stage::Near => Severity::Critical,
+            Stage::Failing | Stage::Easing | Stage::Near => Severity::Critical,
             Stage::Over => Severity::Warning,
         },
         title: title(e, stage, destination, &no_port),
@@ -137,19 +143,19 @@ pub fn exhausted(e: &Evidence) -> Verdict {
             ),
         },
         fixes: match (stage, busiest) {
-            (Stage::Over, _) | (Stage::Failing | Stage::Near, None) => {
+            (Stage::Over, _) | (Stage::Failing | Stage::Easing | Stage::Near, None) => {
                 let lasting = general_fixes(first.map_or("unknown", |failed| &failed.unit), namespace);
                 if stage == Stage::Over { lasting } else { with_first_aid(e, namespace, lasting) }
             }
-            (Stage::Failing | Stage::Near, Some(tuple)) if is_churn(tuple) => {
+            (Stage::Failing | Stage::Easing | Stage::Near, Some(tuple)) if is_churn(tuple) => {
                 with_first_aid(e, namespace, fixes(tuple, p))
             }
-            (Stage::Failing | Stage::Near, Some(tuple)) => fixes(tuple, p),
+            (Stage::Failing | Stage::Easing | Stage::Near, Some(tuple)) => fixes(tuple, p),
         },
         not_helpful: not_helpful(),
         verify: match stage {
             Stage::Failing | Stage::Near => verify(destination, namespace, EXHAUSTED_SHARE, p),
-            Stage::Over => Verify {
+            Stage::Easing | Stage::Over => Verify {
                 promql: "increase(synfin_tcp_connect_failures_total{reason=\"no_local_port\"}[5m]) > 0".into(),
                 ss: inside(namespace, &format!("ss -Htan dst {destination} | wc -l")),
             },
@@ -166,6 +172,7 @@ fn title(e: &Evidence, stage: Stage, destination: Endpoint, no_port: &[&FailedCo
     };
     match stage {
         Stage::Failing => format!("no local port left: {}", among(connects, "")),
+        Stage::Easing => format!("no local port was left: {}", among(connects, "")),
         Stage::Near => format!("the last local ports towards {destination} are being used"),
         Stage::Over => {
             let window =
@@ -178,10 +185,11 @@ fn title(e: &Evidence, stage: Stage, destination: Endpoint, no_port: &[&FailedCo
 fn why(stage: Stage, busiest: Option<&TupleUse>) -> String {
     let held = busiest.map_or(String::new(), |tuple| held_by(tuple) + " ");
     match stage {
-        Stage::Failing | Stage::Near => format!(
-            "Each connection to one destination needs a local port of its own, and all of the range are taken or nearly. \
+        Stage::Failing | Stage::Easing | Stage::Near => format!(
+            "Each connection to one destination needs a local port of its own, and all of the range {} taken or nearly. \
              {held}When none is left, connect() fails with EADDRNOTAVAIL (\"Cannot assign requested address\"), which the \
-             kernel counts nowhere."
+             kernel counts nowhere.",
+            if stage == Stage::Easing { "were" } else { "are" }
         ),
         Stage::Over => "Each connection to one destination needs a local port of its own. For a while none was left, and \
                         connect() failed with EADDRNOTAVAIL (\"Cannot assign requested address\"), which the kernel counts \

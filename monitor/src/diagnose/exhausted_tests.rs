@@ -68,7 +68,9 @@ fn what_is_over_is_told_as_over() {
     let both = [one.clone(), other];
     let only = std::slice::from_ref(&one);
     check(28_232, only, "no local port left: 7 connects to 10.0.0.9:5432 failed", true);
-    check(11_293, only, "no local port left: 7 connects to 10.0.0.9:5432 failed", true);
+    check(25_409, only, "no local port left: 7 connects to 10.0.0.9:5432 failed", true);
+    check(25_408, only, "no local port was left: 7 connects to 10.0.0.9:5432 failed", true);
+    check(11_293, only, "no local port was left: 7 connects to 10.0.0.9:5432 failed", true);
     check(11_292, only, "ports free again: 7 connects to 10.0.0.9:5432 failed in the last 1 min", false);
     check(28_232, &both, "no local port left: 9 connects failed, most to 10.0.0.9:5432", true);
     check(35, &both, "ports free again: 9 connects failed in the last 1 min, most to 10.0.0.9:5432", false);
