@@ -4,7 +4,7 @@ use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict,
 use super::formulas::{at_least, expected_distinct_ports, share};
 use super::text::{count, in_namespace, inside, percent, unit_name};
 use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL, not_helpful};
-use super::{Evidence, SourceUse};
+use super::{Evidence, SourceUse, subjects};
 
 /// No destination may hold more than this, so that at least four share the ports. Ports picked by connect() for four
 /// destinations or more hardly ever avoid each other by chance; for two they may.
@@ -47,6 +47,7 @@ pub fn bound_early(e: &Evidence) -> Verdict {
                 in_namespace(source.namespace.as_ref())
             )
         }),
+        subjects: subjects(over.iter().copied()),
         why: "No port serves two destinations, so they were probably reserved by bind() with port 0 before connect(): such \
               a port is taken for all destinations. A bind() that fails for it cannot be seen from here."
             .into(),

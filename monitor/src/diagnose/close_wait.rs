@@ -73,6 +73,7 @@ pub fn leak(e: &Evidence) -> Verdict {
             }));
             lines
         },
+        subjects: vec![],
         why: "The peer has closed; the application has not called close(). The kernel waits for it for ever: each socket \
               holds a file descriptor until the limit is reached."
             .into(),

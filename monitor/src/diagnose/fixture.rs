@@ -104,6 +104,7 @@ pub fn finding(severity: Severity) -> Finding {
         severity,
         title: String::new(),
         whose: vec![],
+        subjects: vec![],
         why: String::new(),
         measured: vec![],
         threshold: Threshold { value: 0_u64.into(), unit: "", formula: String::new() },

@@ -119,6 +119,7 @@ pub fn copied_advice(e: &Evidence) -> Verdict {
         severity: Severity::Warning,
         title: format!("copied tuning that does not help: {}", knobs.join(", ")),
         whose: worst(&follies, |folly| format!("{}: {} = {}", folly.place, folly.knob, folly.value)),
+        subjects: vec![],
         why: knobs.iter().map(|knob| format!("{knob}: {}.", why(knob))).collect::<Vec<_>>().join(" "),
         measured,
         threshold: Threshold {

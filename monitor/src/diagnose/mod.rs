@@ -21,12 +21,14 @@ mod outbound;
 mod outlook;
 pub mod report;
 mod resets;
+mod subject;
 pub mod sysctl_file;
 pub mod text;
 mod tuples;
 
 pub use evidence::*;
 pub use finding::*;
+pub use subject::{Subject, subjects};
 
 /// A rule: evidence in, verdict out.
 pub type Rule = fn(&Evidence) -> Verdict;

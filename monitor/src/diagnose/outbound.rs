@@ -6,7 +6,7 @@ use super::harmless::{NOTICEABLE_SHARE, maker_line, makers};
 use super::outlook::is_reused;
 use super::text::{percent, unit_name};
 use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL};
-use super::{Evidence, Maker};
+use super::{Evidence, Maker, subjects};
 use crate::lifecycle::Role;
 
 /// TW-008: half-way to the knee of one source and one destination.
@@ -55,6 +55,7 @@ pub fn no_pool(e: &Evidence) -> Verdict {
             }
         ),
         whose: worst(&over, |maker| maker_line(maker, "TIME_WAIT")),
+        subjects: subjects(over.iter().copied()),
         why: format!(
             "One unit makes most of the outbound TIME_WAIT, all to one endpoint: it connects and closes for each request \
              instead of keeping connections in a pool. {}",
@@ -166,6 +167,7 @@ pub fn reuse_idle(e: &Evidence) -> Verdict {
             e,
             if inbound > 0 && share(inbound, time_wait.total) >= MAJORITY { &[Role::Server] } else { &[Role::Client] },
         ),
+        subjects: subjects(&time_wait.makers),
         why: why.into(),
         measured,
         threshold: Threshold {

@@ -1,6 +1,6 @@
 //! What people and machines get to see: golden pages, and the size of the summary.
 //!
-//! `SYNFIN_UPDATE_GOLDEN=1 cargo test golden` writes the pages anew; read the difference before committing it.
+//! `SYNFIN_BLESS=1 cargo test -p synfin --lib diagnose` writes the pages anew; read the difference before committing it.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::lifecycle::Role;
 
 fn check(name: &str, page: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("diagnose_{name}.txt"));
-    if std::env::var_os("SYNFIN_UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("SYNFIN_BLESS").is_some() {
         std::fs::write(&path, page).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
@@ -98,7 +98,7 @@ fn json_names_are_stable() {
     let names = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(names(&value), "exit_status facts findings status unchecked version");
     let finding = &value["findings"][0];
-    assert_eq!(names(finding), "fixes id measured not_helpful severity threshold title verify whose why");
+    assert_eq!(names(finding), "fixes id measured not_helpful severity subjects threshold title verify whose why");
     assert_eq!(names(&finding["measured"][0]), "name source unit value");
     assert_eq!(names(&finding["threshold"]), "formula unit value");
     assert_eq!(names(&finding["verify"]), "promql ss");

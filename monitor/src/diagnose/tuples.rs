@@ -4,7 +4,7 @@ use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict,
 use super::formulas::{at_least, knee_ports, share, tuples_needed};
 use super::outlook::{Outlook, is_reused, outlook, pool};
 use super::text::{count, duration, in_namespace, inside, percent, thousands, unit_name};
-use super::{Evidence, FailedConnects, NamespaceName, TupleUse};
+use super::{Evidence, FailedConnects, NamespaceName, TupleUse, subjects};
 use crate::event::Endpoint;
 use crate::lifecycle::ConnectFailure;
 
@@ -47,6 +47,7 @@ pub fn past_the_knee(e: &Evidence) -> Verdict {
             }
         ),
         whose: worst(&over, |tuple| whose(tuple, ports)),
+        subjects: subjects(over.iter().copied()),
         why: format!(
             "connect() looks for a free local port in one half of the range first (all even or all odd numbers), then in the \
              other. Past half of it, {} ports, each connect() tries thousands of taken ports in vain: half the range is the \
@@ -87,6 +88,7 @@ fn reused(e: &Evidence, over: &[&TupleUse], ports: u64) -> Option<Finding> {
             first.destination
         ),
         whose: worst(&over, |tuple| whose(tuple, ports)),
+        subjects: subjects(over.iter().copied()),
         why: "Most of these ports are in TIME_WAIT, and tcp_tw_reuse is at work: connect() takes over each of them a second \
               after its close, so none is missing and none is searched for."
             .into(),
@@ -158,6 +160,7 @@ pub fn exhausted(e: &Evidence) -> Verdict {
             (failed, _) => format!("no local port left: {} failed, most to {destination}", count(failed, "connect")),
         },
         whose: whose_lines,
+        subjects: [subjects(no_port.iter().copied()), subjects(over.iter().copied())].concat(),
         why: format!(
             "Each connection to one destination needs a local port of its own, and all of the range are taken or nearly. \
              {}When none is left, connect() fails with EADDRNOTAVAIL (\"Cannot assign requested address\"), which the kernel \
