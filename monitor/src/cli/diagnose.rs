@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::output::columns;
 use super::print;
@@ -30,8 +30,9 @@ const LOOK_BACK: Duration = Duration::from_secs(300);
 /// Of lines that go to no terminal.
 const COLUMNS: usize = 80;
 
-fn rule_ids() -> PossibleValuesParser {
-    PossibleValuesParser::new(RULES.map(|(id, _)| id))
+/// In the letters of the table, however they were typed.
+fn rule_ids() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(RULES.map(|(id, _)| id)).map(|id| id.to_ascii_uppercase())
 }
 
 /// Explains TIME_WAIT build-up, port pressure, CLOSE_WAIT leaks and handshake trouble, and what to do first
@@ -174,5 +175,29 @@ impl Foreground for Watch {
         }
         self.evidence = session.evidence(self.window, &self.history, &mut ());
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: DiagnoseArgs,
+    }
+
+    #[test]
+    fn one_finding_is_asked_for_by_the_id_of_a_rule() {
+        let check = |typed, id: Option<&str>| {
+            let line = Line::try_parse_from(["diagnose", "--explain", typed]).ok();
+            assert_eq!(line.and_then(|line| line.args.explain).as_deref(), id, "{typed}");
+        };
+        check("TW-003", Some("TW-003"));
+        check("tw-003", Some("TW-003"));
+        check("TW-099", None);
     }
 }
