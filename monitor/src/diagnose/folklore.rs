@@ -60,18 +60,13 @@ fn why(knob: &str) -> &'static str {
 
 /// All folklore: of each key of the files the line that wins (tcp_tw_recycle: every line), and the running kernel.
 fn all(e: &Evidence) -> Vec<Folly> {
-    let mut last: BTreeMap<&str, &Setting> = BTreeMap::new();
     let settings: &[Setting] = e.sysctl_files.as_ref().map_or(&[], |files: &SysctlFiles| &files.settings);
-    let mut found = vec![];
-    for setting in settings {
-        if setting.key == "net.ipv4.tcp_tw_recycle" {
-            found.push(setting);
-        } else {
-            last.insert(&setting.key, setting);
-        }
-    }
-    found.extend(last.into_values());
-    let mut follies: Vec<Folly> = (found.into_iter())
+    let last: BTreeMap<&str, usize> = (0..).zip(settings).map(|(at, setting)| (setting.key.as_str(), at)).collect();
+    let counts = |(at, setting): &(usize, &Setting)| {
+        setting.key == "net.ipv4.tcp_tw_recycle" || last.get(setting.key.as_str()) == Some(at)
+    };
+    let found = (0..).zip(settings).filter(counts).map(|(_, setting)| setting);
+    let mut follies: Vec<Folly> = found
         .filter_map(|setting| {
             let knob = folly(&setting.key, &setting.value, &e.sysctls)?;
             let place = Some((setting.path.clone(), setting.line as u64));
@@ -271,5 +266,6 @@ mod tests {
         check("", 15, &[restore]);
         let both = format!("delete 2 lines, or the next boot sets them: {path}:1, {path}:2");
         check("net.ipv4.tcp_tw_recycle = 1\nnet.ipv4.tcp_timestamps = 0", 60, &[&both]);
+        check("net.ipv4.tcp_timestamps = 0\nnet.ipv4.tcp_fin_timeout = 15", 60, &[&both]);
     }
 }
