@@ -58,6 +58,8 @@ fn mistaken_flags_are_refused_with_status_2_on_stderr() {
     check(&["run", "--web.port", "1"], "'--web.port'");
     check(&["run", "--ring-bytes", "5000"], "5000 bytes is not a power of two");
     check(&["run", "--ring-bytes", "2048"], "not between one page");
+    check(&["diagnose", "--explain", "TW-099"], "invalid value 'TW-099' for '--explain <ID>'");
+    check(&["diagnose", "--details", "--json"], "cannot be used with");
     check(&["run", "--max-connections", "0"], "0 is not between 1 and");
     check(&["run", "--web.listen-address", "10060"], "`10060` is not an address");
     check(&["run", "--web.telemetry-path", "/"], "has another meaning");

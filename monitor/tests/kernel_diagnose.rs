@@ -77,6 +77,10 @@ fn one_destination_is_driven_past_the_knee_and_then_out_of_ports() {
     let said = ask_until("TW-003", &[], &netns, &socket, &root);
     let title = format!("no local port left: 7 connects to {} failed", service());
     said.check("TW-003", "critical", &[&title, "1000"]);
+    let subject = &said.finding("TW-003")["subjects"][0];
+    let fields = (&subject["role"], &subject["endpoint"], &subject["connections"]);
+    assert_eq!(fields, (&"client".into(), &service().to_string().into(), &7.into()), "{subject:#}");
+    assert!(subject["unit"].is_string(), "{subject:#}");
     assert_eq!(said.findings()[0]["id"], "TW-003", "the worst comes first: {:#}", said.report);
     daemon.stop();
 }
@@ -95,6 +99,79 @@ fn sockets_that_the_application_does_not_close_are_a_leak() {
     netns.run(|| (0..5).for_each(|_| leak()));
     let said = watch(&netns, &directory.root(), leak);
     said.check("CW-001", "warning", &["does not close", "in CLOSE_WAIT", "no kernel timer ends CLOSE_WAIT"]);
+    // As many as there can be, so that there are no more of them: how old they are cannot be known.
+    let said = watch(&netns, &directory.root(), || {});
+    let held = format!("{} sockets in CLOSE_WAIT, the oldest for the whole look, age unknown", leaked.len());
+    said.check("CW-001", "info", &[&held]);
+    assert_eq!(said.status, 0, "{:#}", said.report);
+    let subjects = said.finding("CW-001")["subjects"].as_array().expect("a list");
+    let sockets: u64 = subjects.iter().filter_map(|subject| subject["sockets"].as_u64()).sum();
+    assert_eq!(sockets, leaked.len() as u64, "{subjects:#?}");
+}
+
+#[test]
+fn records_that_were_lost_are_told() {
+    let rig = Rig::with("lost", &[], &["--ring-bytes", "4096"]);
+    let (status, text) = rig.text();
+    assert!(status == 0 && !text.contains("lost"), "{text}");
+    rig.daemon.signal(libc::SIGSTOP);
+    rig.netns.run(|| {
+        let listener = listen(service());
+        (0..1000).for_each(|_| client_closes(&listener));
+    });
+    rig.daemon.signal(libc::SIGCONT);
+    let said = ask(&rig.netns, &rig.socket, &rig.root);
+    let lost = said.report["facts"]["lost_records"].as_u64().expect("a number");
+    assert!(lost > 100, "{:#}", said.report);
+    let (_, text) = rig.text();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("lost in this window: counts from events are lower bounds"), "{text}");
+    assert!(!text.contains("all in order"), "{text}");
+    rig.daemon.stop();
+}
+
+#[test]
+fn a_bad_night_fits_on_a_screen_and_is_told_whole_when_asked_for() {
+    let rig = Rig::new("screen", &[("net.ipv4.ip_local_port_range", "40000 40999"), ("net.ipv4.tcp_tw_reuse", "0")]);
+    let text = "net.ipv4.tcp_fin_timeout = 15   # fight TIME_WAIT\n";
+    std::fs::write(Path::new(&rig.root).join("etc/sysctl.d/99-tuning.conf"), text).expect("a file");
+    rig.netns.run(|| {
+        let listener = listen(service());
+        (0..450).for_each(|_| client_closes(&listener));
+    });
+    let said = ask_until("TW-002", &[], &rig.netns, &rig.socket, &rig.root);
+    said.check("TW-010", "warning", &["tcp_fin_timeout = 15", "delete the line /etc/sysctl.d/99-tuning.conf:1"]);
+    let run = |arguments: &[&str]| {
+        let common = ["--socket", &rig.socket, "--for", "2s", "--root", &rig.root];
+        let mut command = command(&[&common, arguments].concat());
+        let output = rig.netns.run(|| command.output()).expect("the program starts");
+        let text = String::from_utf8(output.stdout).expect("text");
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        text
+    };
+    let page = run(&[]);
+    assert!(page.lines().count() <= 23 && page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    assert!(page.contains("TW-002") && page.contains("TW-010") && page.contains("--details"), "{page}");
+    let details = run(&["--details"]);
+    assert!(details.contains("TW-002 warning: ") && details.contains("TW-010 warning: "), "{details}");
+    assert!(details.contains("  PromQL   "), "{details}");
+    let one = run(&["--explain", "TW-010"]);
+    assert!(one.starts_with("TW-010 warning: ") && !one.contains("TW-002"), "{one}");
+    rig.daemon.stop();
+}
+
+#[test]
+fn without_a_cgroup_mount_it_is_said_once_that_units_have_no_name() {
+    let (netns, directory) = (Netns::new(), Directory::new("nameless"));
+    // As `ip netns exec` leaves it.
+    const HIDDEN: &str = "umount -l /sys && mount -t sysfs sysfs /sys && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", HIDDEN, "sh"]).arg(program());
+    command.args(["diagnose", "--for", "1s", "--socket", "", "--root", &directory.root()]);
+    let output = netns.run(|| command.output()).expect("util-linux");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert_eq!(stderr.matches("no cgroup v2 mount is visible").count(), 1, "{stderr}");
 }
 
 #[test]

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use super::output::columns;
 use super::print;
 use crate::config::{self, CommonFlags, Flags, KernelFlags, Settings, SocketFlags, TrackerFlags, parse_duration};
 use crate::core::Observer;
-use crate::diagnose::{Evidence, diagnose, report, text};
+use crate::diagnose::report::{self, Extent};
+use crate::diagnose::{Evidence, RULES, diagnose, text};
 use crate::history::History;
 use crate::host::{count_netns, sysctl_files::read_sysctl_files};
 use crate::session::Session;
@@ -24,6 +27,14 @@ const WATCH: Duration = Duration::from_secs(10);
 /// How far to look back in a daemon's history.
 const LOOK_BACK: Duration = Duration::from_secs(300);
 
+/// Of lines that go to no terminal.
+const COLUMNS: usize = 80;
+
+/// In the letters of the table, however they were typed.
+fn rule_ids() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(RULES.map(|(id, _)| id)).map(|id| id.to_ascii_uppercase())
+}
+
 /// Explains TIME_WAIT build-up, port pressure, CLOSE_WAIT leaks and handshake trouble, and what to do first
 ///
 /// Asks the running daemon, which remembers half an hour; without one it attaches probes of its own and watches for a while.
@@ -32,12 +43,19 @@ const LOOK_BACK: Duration = Duration::from_secs(300);
 #[command(after_help = "\
 Examples:
   synfin diagnose --for 30s
+  synfin diagnose --explain TW-003
   synfin diagnose --json
   synfin diagnose")]
 pub struct DiagnoseArgs {
     /// One JSON object with stable ids and fields
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["details", "explain"])]
     json: bool,
+    /// Each finding whole: whose, why, numbers, limit, what to do and what not, how to verify; not only what fits on a screen
+    #[arg(long, conflicts_with = "explain")]
+    details: bool,
+    /// One finding whole
+    #[arg(long, value_name = "ID", value_parser = rule_ids(), hide_possible_values = true, ignore_case = true)]
+    explain: Option<String>,
     /// How far to look back in the daemon's history [default: 5m]; without a daemon, how long to watch [default: 10s]
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     duration: Option<Duration>,
@@ -76,7 +94,16 @@ pub fn run(args: DiagnoseArgs) -> anyhow::Result<ExitCode> {
         namespaces.count = namespaces.count.max(count_netns());
     }
     let diagnosis = diagnose(&evidence);
-    print(&if args.json { report::json(&diagnosis)? } else { report::text(&diagnosis) })?;
+    print(&if args.json {
+        report::json(&diagnosis)?
+    } else {
+        let extent = match &args.explain {
+            Some(id) => Extent::Finding(id),
+            None if args.details => Extent::Details,
+            None => Extent::Summary,
+        };
+        report::text(&diagnosis, extent, columns().unwrap_or(COLUMNS))
+    })?;
     Ok(ExitCode::from(diagnosis.exit_status()))
 }
 
@@ -148,5 +175,29 @@ impl Foreground for Watch {
         }
         self.evidence = session.evidence(self.window, &self.history, &mut ());
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: DiagnoseArgs,
+    }
+
+    #[test]
+    fn one_finding_is_asked_for_by_the_id_of_a_rule() {
+        let check = |typed, id: Option<&str>| {
+            let line = Line::try_parse_from(["diagnose", "--explain", typed]).ok();
+            assert_eq!(line.and_then(|line| line.args.explain).as_deref(), id, "{typed}");
+        };
+        check("TW-003", Some("TW-003"));
+        check("tw-003", Some("TW-003"));
+        check("TW-099", None);
     }
 }

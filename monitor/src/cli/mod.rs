@@ -163,7 +163,7 @@ mod tests {
         check("check", &["json"]);
         check("trace", &["json", "transitions", "port", "local-port", "remote-port", "addr", "role", "close", "unit"]);
         check("trace", &["pid", "min-lifetime", "slower-than", "count", "for"]);
-        check("diagnose", &["json", "for", "socket", "root", "netns"]);
+        check("diagnose", &["json", "details", "explain", "for", "socket", "root", "netns"]);
         check("run", &["socket"]);
         check("record", &["for"]);
         check("replay", &["metrics"]);

@@ -9,6 +9,15 @@ pub fn print(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Columns of the terminal behind stdout; `None` when that is something else, or the terminal does not say.
+pub fn columns() -> Option<usize> {
+    // SAFETY: integers; zero is valid for each.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: writes the size into our own variable.
+    let done = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (done == 0 && size.ws_col > 0).then_some(size.ws_col.into())
+}
+
 /// Whether the cause, at whatever depth, is that the reader of a pipe is gone.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error

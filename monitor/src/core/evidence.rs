@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::contacts::EndKey;
 use super::flows::Cgroup;
 use super::{Core, Moment};
-use crate::aggregate::{EphemeralRange, MakerRow, OTHER, PortKey, Unit};
+use crate::aggregate::{EphemeralRange, Lost, MakerRow, OTHER, PortKey, Unit};
 use crate::diagnose::{
-    CloseWait, Contact, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, Maker,
-    NamespaceName, NamespaceUse, SourceUse, Sysctls, TimeWait, Trend, TupleUse,
+    CloseWait, Contact, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, LostDetail,
+    Maker, NamespaceName, NamespaceUse, SourceUse, Sysctls, TimeWait, Trend, TupleUse,
 };
 use crate::event::{CgroupId, NetnsId};
 use crate::input::HostFigures;
@@ -56,6 +56,7 @@ impl Core {
         let seconds = window.seconds();
         Evidence {
             window_seconds: seconds,
+            lost: lost(window),
             sysctls: sysctls(&self.host),
             ports_available: self.ranges.own.as_ref().map(EphemeralRange::available),
             tuples: self.tuples(window, name),
@@ -360,6 +361,15 @@ fn handshakes(window: &EvidenceWindow<'_>) -> Option<Vec<HandshakeTail>> {
         HandshakeTail { role, measured: measured.saturating_sub(measured_before), steps }
     });
     Some(rows.to_vec())
+}
+
+fn lost(window: &EvidenceWindow<'_>) -> Option<LostDetail> {
+    let records =
+        |Lost { ring_full, probe_missed, undecodable, table_full: _ }: Lost| ring_full + probe_missed + undecodable;
+    Some(LostDetail {
+        records: window.grown(|moment| Some(records(moment.lost)))?,
+        table_full: window.grown(|moment| Some(moment.lost.table_full))?,
+    })
 }
 
 fn closes(window: &EvidenceWindow<'_>) -> Option<[u64; Close::COUNT]> {

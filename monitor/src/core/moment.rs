@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Core;
 use super::contacts::{EndKey, FailureKey};
 use super::namespaces::Identity;
-use crate::aggregate::{Histogram, PerRole, PortKey};
+use crate::aggregate::{Histogram, Lost, PerRole, PortKey};
 use crate::event::{CgroupId, KernelTime, TcpState};
 use crate::input::HostFigures;
 use crate::lifecycle::{Close, Role};
@@ -19,6 +19,7 @@ pub struct Moment {
     pub at: KernelTime,
     /// State changes outside the watched namespaces so far.
     pub other_netns_transitions: u64,
+    pub(super) lost: Lost,
     pub(super) closes: [u64; Close::COUNT],
     pub(super) entered: u64,
     /// Measured handshakes, and those longer than each of [`STEPS_NS`].
@@ -46,6 +47,7 @@ impl Core {
         Moment {
             at,
             other_netns_transitions: self.totals.other_netns,
+            lost: self.lost(),
             closes,
             entered: self.ledger.flows.entered_total(),
             handshakes: Role::ALL.map(|role| tail(&self.aggregates.handshake[role.index()])),

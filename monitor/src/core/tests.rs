@@ -5,7 +5,7 @@ use std::time::Instant;
 use synfin_ebpf::abi::{AF_INET, CensusSocket, Counters, state};
 
 use super::*;
-use crate::diagnose::{Maker, NamespaceName, diagnose};
+use crate::diagnose::{LostDetail, Maker, NamespaceName, diagnose};
 use crate::event::{Endpoint, KernelTime, NetnsId};
 
 const SECOND: u64 = 1_000_000_000;
@@ -134,10 +134,14 @@ fn evidence_has_levels_at_once_and_deltas_with_a_second_moment() {
     core.contacts.flows.add(key, contacts::PortFlow { opened: 200, waiting: 200, ..Default::default() });
     walk(&mut core, 12, &sockets);
     core.handle(&Input::Host(HostFigures { tw_recycled: Some(4), ..HostFigures::default() }), &mut ());
+    let counters = Counters { ring_full: 5, ..Counters::ZERO };
+    core.handle(&Input::Totals { counters: &counters, probe_missed: 0 }, &mut ());
+    core.handle(&Input::Record(&[0]), &mut ());
     let second = core.moment(KernelTime(12 * SECOND));
     let evidence = core.evidence(&EvidenceWindow { before: Some(&first), now: &second }, name);
     let trend = evidence.tuples.as_ref().and_then(|tuples| tuples[0].trend).map(crate::diagnose::Trend::per_second);
     assert_eq!((evidence.window_seconds, trend), (Some(10.0), Some(20.0)));
+    assert_eq!((alone.lost, evidence.lost), (None, Some(LostDetail { records: 6, table_full: 0 })));
     assert_eq!(evidence.counters.tw_recycled, None, "the counter was not there before");
     assert_eq!(evidence.closes.map(|closes| closes.iter().sum::<u64>()), Some(0));
     assert_eq!(diagnose(&evidence).worst(), None);

@@ -5,7 +5,7 @@ use super::formulas::{at_least, expected_distinct_ports, share};
 use super::port_advice::not_helpful;
 use super::text::{count, in_namespace, inside, percent, thousands, unit_name};
 use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL};
-use super::{Evidence, SourceUse};
+use super::{Evidence, SourceUse, subjects};
 
 /// No destination may hold more than this, so that at least four share the ports. Ports picked by connect() for four
 /// destinations or more hardly ever avoid each other by chance; for two they may.
@@ -60,6 +60,7 @@ pub fn bound_early(e: &Evidence) -> Verdict {
                 in_namespace(source.namespace.as_ref())
             )
         }),
+        subjects: subjects(over.iter().copied()),
         why: "Hardly a port serves two destinations, so most were probably reserved by bind() with port 0 before connect(): \
               such a port is taken for all destinations. A bind() that fails for it cannot be seen from here."
             .into(),

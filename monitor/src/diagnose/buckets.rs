@@ -4,7 +4,7 @@ use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold,
 use super::formulas::{at_least, overflows_buckets, share, steady_time_wait};
 use super::harmless::makers;
 use super::text::{count, inside, percent, printable, thousands};
-use super::{Evidence, NamespaceName};
+use super::{Evidence, NamespaceName, subjects};
 use crate::lifecycle::Role;
 
 /// Below this the table is no subject.
@@ -187,6 +187,7 @@ pub fn overflow(e: &Evidence) -> Verdict {
             });
             lines
         },
+        subjects: subjects(elsewhere),
         why: "Above tcp_max_tw_buckets the kernel ends a closed connection at once instead of letting it wait 60 s, and logs \
               it at most once: a late packet can then disturb a new connection on the same ports."
             .into(),

@@ -14,6 +14,8 @@ use crate::lifecycle::{Close, ConnectFailure, Role};
 pub struct Evidence {
     /// Seconds over which every delta below was taken: the daemon's history, or the time of `--for`.
     pub window_seconds: Option<f64>,
+    /// Detail lost over the window. Source: the daemon's own counters.
+    pub lost: Option<LostDetail>,
     /// Sysctls as they are now.
     pub sysctls: Sysctls,
     /// P, ports: `ip_local_port_range` less `ip_local_reserved_ports`.
@@ -60,6 +62,16 @@ pub struct Evidence {
     pub namespaces: Option<Namespaces>,
     /// The watched namespaces, those with trouble first; `None` where one is watched. Source: a look into each.
     pub by_namespace: Option<Vec<NamespaceUse>>,
+}
+
+/// While any was lost, counts made from events are lower bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LostDetail {
+    /// Records of the kernel side that were not read: no room, a run that the kernel skipped, or undecodable.
+    pub records: u64,
+    /// Connections not followed, or not to their end, because the table was full.
+    pub table_full: u64,
 }
 
 /// Values under /proc/sys/net; `None` when this kernel has no such file or it could not be read.

@@ -9,7 +9,7 @@ use super::tuples::{
     EVENTS, EXHAUSTED_SHARE, KNEE_SHARE, NO_CENSUS, NO_POOL, NOW, POOL, TIME_TO_EXHAUSTION, busiest_first, held_by,
     is_exhausted, measured, verify, whose,
 };
-use super::{Evidence, FailedConnects, NamespaceName, TupleUse};
+use super::{Evidence, FailedConnects, NamespaceName, TupleUse, subjects};
 use crate::event::Endpoint;
 use crate::lifecycle::ConnectFailure;
 
@@ -116,6 +116,7 @@ pub fn exhausted(e: &Evidence) -> Verdict {
             lines.extend(worst(&nearly, |tuple| whose(tuple, ports)));
             lines
         },
+        subjects: [subjects(no_port.iter().copied()), subjects(nearly.iter().copied())].concat(),
         why: why(stage, busiest),
         measured: {
             let failed = e.failures.is_some().then(|| Measured {

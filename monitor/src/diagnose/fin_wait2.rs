@@ -5,7 +5,7 @@ use super::formulas::{at_least, share};
 use super::harmless::maker_line;
 use super::text::{count, percent, thousands};
 use super::tuples::{CENSUS, NO_POOL};
-use super::{Evidence, Level};
+use super::{Evidence, Level, subjects};
 
 /// FIN_WAIT2 is noticed at this share of P: below it no limit is near.
 const FLOOR_SHARE: f64 = 0.01;
@@ -79,6 +79,7 @@ pub fn peers_do_not_close(e: &Evidence) -> Verdict {
             ));
             lines
         },
+        subjects: subjects(&e.fin_wait2_makers),
         why: "This side has closed and the peer has acknowledged it, but does not close itself: over there the sockets sit in \
               CLOSE_WAIT. When ours expire and the peer's stay, later connects on the same ports time out (HS-001)."
             .into(),

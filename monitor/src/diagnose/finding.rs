@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::subject::Subject;
+
 /// How bad; ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,6 +85,8 @@ pub struct Finding {
     pub title: String,
     /// Units, addresses, files: the worst first, few.
     pub whose: Vec<String>,
+    /// The same parties as fields, all of them; empty where the rule knows none.
+    pub subjects: Vec<Subject>,
     /// The cause, in a sentence or two.
     pub why: String,
     pub measured: Vec<Measured>,

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::sysctl_file::{SysctlFiles, parse_sysctl_file};
 use super::{
     CloseWait, Contact, Counters, Evidence, FailedConnects, Finding, HandshakeTail, InboundPeer, Level, Listener,
-    Maker, NamespaceName, Namespaces, RULES, Rule, Severity, SourceUse, Sysctls, Threshold, TimeWait, Trend, TupleUse,
-    Verify,
+    LostDetail, Maker, NamespaceName, Namespaces, RULES, Rule, Severity, SourceUse, Sysctls, Threshold, TimeWait,
+    Trend, TupleUse, Verify,
 };
 use crate::event::{Endpoint, mapped};
 use crate::lifecycle::{Close, ConnectFailure, Role};
@@ -104,6 +104,7 @@ pub fn finding(severity: Severity) -> Finding {
         severity,
         title: String::new(),
         whose: vec![],
+        subjects: vec![],
         why: String::new(),
         measured: vec![],
         threshold: Threshold { value: 0_u64.into(), unit: "", formula: String::new() },
@@ -123,6 +124,7 @@ pub fn in_order() -> Evidence {
     (closes[Close::Local.index()], closes[Close::Remote.index()]) = (600, 900);
     Evidence {
         window_seconds: Some(60.0),
+        lost: Some(LostDetail::default()),
         sysctls: Sysctls {
             tcp_max_tw_buckets: Some(131_072),
             tcp_max_tw_buckets_default: Some(131_072),

@@ -3,27 +3,42 @@
 use std::collections::BTreeMap;
 
 use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify, worst};
-use super::sysctl_file::{Setting, SysctlFiles};
-use super::text::{cut, printable, thousands};
-use super::{Evidence, Sysctls};
+use super::sysctl_file::{Setting, SysctlFiles, leading_integer};
+use super::text::{count, cut, printable, thousands};
+use super::{Evidence, Subject, Sysctls};
 
 /// `TCP_FIN_TIMEOUT` of include/net/tcp.h, seconds.
 const DEFAULT_FIN_TIMEOUT: u64 = 60;
-
-const RUNNING: &str = "the running kernel";
+/// Characters shown of a value; files may hold anything.
+const VALUE: usize = 40;
 
 /// One piece of folklore found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Folly {
     knob: &'static str,
     value: String,
-    /// File and line, or the running kernel.
-    place: String,
+    /// File and line; `None`: the running kernel.
+    place: Option<(String, u64)>,
+}
+
+impl Folly {
+    fn place(&self) -> String {
+        match &self.place {
+            Some((path, line)) => format!("{}:{line}", printable(path)),
+            None => "the running kernel".into(),
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        let (file, line) = self.place.clone().unzip();
+        let key = Some(format!("net.ipv4.{}", self.knob));
+        Subject { file, line, key, value: Some(self.value.clone()), ..Subject::default() }
+    }
 }
 
 /// Whether `key = value` is folklore; `None` when it is not, or when its meaning cannot be told here.
 fn folly(key: &str, value: &str, now: &Sysctls) -> Option<&'static str> {
-    let number = || value.parse::<u64>().ok();
+    let number = || leading_integer(value);
     match key {
         // Without effect when 0 on any kernel.
         "net.ipv4.tcp_tw_recycle" if number() != Some(0) => Some("tcp_tw_recycle"),
@@ -45,22 +60,17 @@ fn why(knob: &str) -> &'static str {
 
 /// All folklore: of each key of the files the line that wins (tcp_tw_recycle: every line), and the running kernel.
 fn all(e: &Evidence) -> Vec<Folly> {
-    let mut last: BTreeMap<&str, &Setting> = BTreeMap::new();
     let settings: &[Setting] = e.sysctl_files.as_ref().map_or(&[], |files: &SysctlFiles| &files.settings);
-    let mut found = vec![];
-    for setting in settings {
-        if setting.key == "net.ipv4.tcp_tw_recycle" {
-            found.push(setting);
-        } else {
-            last.insert(&setting.key, setting);
-        }
-    }
-    found.extend(last.into_values());
-    let mut follies: Vec<Folly> = (found.into_iter())
+    let last: BTreeMap<&str, usize> = (0..).zip(settings).map(|(at, setting)| (setting.key.as_str(), at)).collect();
+    let counts = |(at, setting): &(usize, &Setting)| {
+        setting.key == "net.ipv4.tcp_tw_recycle" || last.get(setting.key.as_str()) == Some(at)
+    };
+    let found = (0..).zip(settings).filter(counts).map(|(_, setting)| setting);
+    let mut follies: Vec<Folly> = found
         .filter_map(|setting| {
             let knob = folly(&setting.key, &setting.value, &e.sysctls)?;
-            let place = format!("{}:{}", printable(&setting.path), setting.line);
-            Some(Folly { knob, value: cut(&printable(&setting.value), 20), place })
+            let place = Some((setting.path.clone(), setting.line as u64));
+            Some(Folly { knob, value: setting.value.clone(), place })
         })
         .collect();
     let running = [
@@ -71,7 +81,7 @@ fn all(e: &Evidence) -> Vec<Folly> {
     follies.extend(running.into_iter().filter_map(|(key, value)| {
         let value = value?.to_string();
         let knob = folly(key, &value, &e.sysctls)?;
-        Some(Folly { knob, value, place: RUNNING.into() })
+        Some(Folly { knob, value, place: None })
     }));
     follies
 }
@@ -118,7 +128,10 @@ pub fn copied_advice(e: &Evidence) -> Verdict {
         id: "TW-010",
         severity: Severity::Warning,
         title: format!("copied tuning that does not help: {}", knobs.join(", ")),
-        whose: worst(&follies, |folly| format!("{}: {} = {}", folly.place, folly.knob, folly.value)),
+        whose: worst(&follies, |folly| {
+            format!("{}: {} = {}", folly.place(), folly.knob, cut(&printable(&folly.value), VALUE))
+        }),
+        subjects: follies.iter().map(Folly::subject).collect(),
         why: knobs.iter().map(|knob| format!("{knob}: {}.", why(knob))).collect::<Vec<_>>().join(" "),
         measured,
         threshold: Threshold {
@@ -130,12 +143,7 @@ pub fn copied_advice(e: &Evidence) -> Verdict {
                 e.sysctls.tcp_max_tw_buckets_default.map_or("tcp_ehash_entries / 2".into(), thousands)
             ),
         },
-        fixes: {
-            let in_files = follies.iter().any(|folly| folly.place != RUNNING);
-            let delete =
-                in_files.then(|| "delete the lines from the files named, or the next boot sets them again".into());
-            delete.into_iter().chain([restore(&knobs, e.sysctls.tcp_max_tw_buckets_default)]).collect()
-        },
+        fixes: delete(&follies).into_iter().chain(restore(&follies, e.sysctls.tcp_max_tw_buckets_default)).collect(),
         not_helpful: vec!["keeping them in case: the next incident starts with them".into()],
         verify: Verify {
             promql: "synfin_time_wait_limit_sockets".into(),
@@ -144,20 +152,31 @@ pub fn copied_advice(e: &Evidence) -> Verdict {
     }))
 }
 
-fn restore(knobs: &[&str], buckets: Option<u64>) -> String {
-    let values: Vec<String> = (knobs.iter())
-        .filter_map(|knob| match *knob {
+/// `None` when no file is at fault.
+fn delete(follies: &[Folly]) -> Option<String> {
+    let lines: Vec<&Folly> = follies.iter().filter(|folly| folly.place.is_some()).collect();
+    match lines.as_slice() {
+        [] => None,
+        [line] => Some(format!("delete the line {}, or the next boot sets it", line.place())),
+        lines => {
+            let files = worst(lines, |line| line.place()).join(", ");
+            Some(format!("delete {}, or the next boot sets them: {files}", count(lines.len() as u64, "line")))
+        }
+    }
+}
+
+/// `None` when the running kernel is not at fault.
+fn restore(follies: &[Folly], buckets: Option<u64>) -> Option<String> {
+    let running = follies.iter().filter(|folly| folly.place.is_none());
+    let values: Vec<String> = running
+        .filter_map(|folly| match folly.knob {
             "tcp_timestamps" => Some("net.ipv4.tcp_timestamps=1".into()),
             "tcp_fin_timeout" => Some(format!("net.ipv4.tcp_fin_timeout={DEFAULT_FIN_TIMEOUT}")),
             "tcp_max_tw_buckets" => buckets.map(|buckets| format!("net.ipv4.tcp_max_tw_buckets={buckets}")),
             _ => None,
         })
         .collect();
-    if values.is_empty() {
-        "nothing to restore: this kernel has no such setting".into()
-    } else {
-        format!("restore: sysctl -w {}", values.join(" "))
-    }
+    (!values.is_empty()).then(|| format!("restore: sysctl -w {}", values.join(" ")))
 }
 
 #[cfg(test)]
@@ -191,6 +210,15 @@ mod tests {
         check("net.ipv4.tcp_fin_timeout = 60", Silent);
         check("net.ipv4.tcp_tw_reuse = 1", Silent);
         check("# net.ipv4.tcp_tw_recycle = 1", Silent);
+        // Neither sysctl(8) nor the kernel knows comments behind a value: the kernel takes the number before them.
+        check("net.ipv4.tcp_fin_timeout = 15   # fight TIME_WAIT", WARNING);
+        check("net.ipv4.tcp_fin_timeout = 60   # the default", Silent);
+        check("net.ipv4.tcp_timestamps=0 # off", WARNING);
+        check("net.ipv4.tcp_timestamps=1 # on", Silent);
+        check("net.ipv4.tcp_max_tw_buckets = 5000 ; few", WARNING);
+        check("net.ipv4.tcp_max_tw_buckets = 131072 ; the default", Silent);
+        check("net.ipv4.tcp_tw_recycle = 0 # gone", Silent);
+        check("net.ipv4.tcp_fin_timeout = 15# refused", Silent);
     }
 
     #[test]
@@ -217,5 +245,27 @@ mod tests {
         evidence.sysctl_files = files("# found on a forum\nnet.ipv4.tcp_tw_recycle = 1");
         let finding = copied_advice(&evidence).unwrap().unwrap();
         assert_eq!(finding.whose, ["/etc/sysctl.d/99-tuning.conf:2: tcp_tw_recycle = 1"]);
+        let json = serde_json::to_string(&finding.subjects).unwrap();
+        let file = r#""file":"/etc/sysctl.d/99-tuning.conf","line":2"#;
+        assert_eq!(json, format!("[{{{file},\"key\":\"net.ipv4.tcp_tw_recycle\",\"value\":\"1\"}}]"));
+    }
+
+    #[test]
+    fn only_what_is_in_force_is_to_be_restored() {
+        let check = |text: &str, fin_timeout, fixes: &[&str]| {
+            let mut evidence = in_order();
+            evidence.sysctl_files = files(text);
+            evidence.sysctls.tcp_fin_timeout = Some(fin_timeout);
+            assert_eq!(copied_advice(&evidence).unwrap().unwrap().fixes, fixes, "{text}");
+        };
+        let (one, path) = ("net.ipv4.tcp_fin_timeout = 15", "/etc/sysctl.d/99-tuning.conf");
+        let delete = format!("delete the line {path}:1, or the next boot sets it");
+        let restore = "restore: sysctl -w net.ipv4.tcp_fin_timeout=60";
+        check(one, 60, &[&delete]);
+        check(one, 15, &[&delete, restore]);
+        check("", 15, &[restore]);
+        let both = format!("delete 2 lines, or the next boot sets them: {path}:1, {path}:2");
+        check("net.ipv4.tcp_tw_recycle = 1\nnet.ipv4.tcp_timestamps = 0", 60, &[&both]);
+        check("net.ipv4.tcp_timestamps = 0\nnet.ipv4.tcp_fin_timeout = 15", 60, &[&both]);
     }
 }

@@ -3,7 +3,7 @@
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::{at_least, share};
 use super::text::{count, in_namespace, inside, percent, printable, thousands, unit_name};
-use super::{Contact, Evidence, FailedConnects, HandshakeTail, Listener};
+use super::{Contact, Evidence, FailedConnects, HandshakeTail, Listener, subjects};
 use crate::aggregate::Histogram;
 use crate::lifecycle::{ConnectFailure, Role};
 
@@ -71,6 +71,7 @@ pub fn timeouts(e: &Evidence) -> Verdict {
                 in_namespace(failed.namespace.as_ref())
             )
         }),
+        subjects: subjects(over.iter().copied()),
         why: if silent {
             "No connect to it succeeded meanwhile: the host is down, or a packet filter drops the SYNs (the first packets of a \
              connect)."
@@ -158,6 +159,7 @@ pub fn slow_tail(e: &Evidence) -> Verdict {
             }));
             lines
         },
+        subjects: subjects(e.slow_handshakes.iter().filter(|slow| over.iter().any(|tail| tail.role == slow.role))),
         why: format!(
             "A lost SYN or SYN-ACK (the first two packets) is sent again after 1 s, then 2, then 4: steps at 1, 3 and 7 s; SYNs \
              each second at first, since Linux 6.5. {}",
@@ -288,6 +290,7 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
         } else {
             whose
         },
+        subjects: subjects(over.iter().copied()),
         why: "The application does not call accept() as fast as connections arrive. When its queue is full the kernel drops \
               further SYNs and final ACKs, and those clients wait a second or more."
             .into(),

@@ -5,7 +5,7 @@ use super::formulas::{TIME_WAIT_SECONDS, at_least};
 use super::outlook::{Outlook, is_reused, outlook, pool};
 use super::text::{count, duration, percent, thousands, unit_name};
 use super::tuples::{CENSUS, NO_CENSUS, NO_POOL, POOL};
-use super::{Evidence, Maker, bound_early, buckets, exhausted, inbound, no_pool, tuples};
+use super::{Evidence, Maker, bound_early, buckets, exhausted, inbound, no_pool, subjects, tuples};
 use crate::lifecycle::Role;
 
 /// From here on people ask whether the TIME_WAIT sockets matter: a tenth of P, or of the bucket limit if that is lower.
@@ -82,6 +82,7 @@ pub fn harmless(e: &Evidence) -> Verdict {
             }
         },
         whose: makers(e, Role::ALL.as_slice()),
+        subjects: subjects(e.time_wait.iter().flat_map(|time_wait| &time_wait.makers)),
         why: format!(
             "Each closed connection waits {TIME_WAIT_SECONDS} s on the side that closed first, so that a late packet cannot \
              disturb a new one. It costs 256 bytes of memory and no CPU. No destination is short of local ports, the table is \

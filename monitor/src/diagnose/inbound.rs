@@ -7,7 +7,7 @@ use super::formulas::{DEFAULT_PORTS, TIME_WAIT_SECONDS, at_least, share};
 use super::outlook::is_loopback;
 use super::text::{count, percent, thousands, unit_name};
 use super::tuples::{CENSUS, KNEE_SHARE, NO_CENSUS};
-use super::{Evidence, InboundPeer};
+use super::{Evidence, InboundPeer, subjects};
 use crate::event::Endpoint;
 use crate::lifecycle::Role;
 
@@ -60,6 +60,7 @@ pub fn server_closes_first(e: &Evidence) -> Verdict {
                 thousands(maker.sockets)
             )
         }),
+        subjects: subjects(services.iter().map(|(maker, ..)| *maker)),
         why: {
             let cause = "The side that closes first keeps the TIME_WAIT. This service closes, after each request or at a low \
                          limit, while a few busy peers keep coming back.";
@@ -165,6 +166,7 @@ pub fn one_client_near_its_range(e: &Evidence) -> Verdict {
                 thousands(peer.time_wait)
             )
         }),
+        subjects: subjects(over.iter().copied()),
         why: if harmless {
             "The client is on this host, so its ports are counted where they are taken: TW-002 and TW-003 would say if they \
              were short."

@@ -24,12 +24,14 @@ mod port_advice;
 pub mod report;
 mod resets;
 mod reuse_idle;
+mod subject;
 pub mod sysctl_file;
 pub mod text;
 mod tuples;
 
 pub use evidence::*;
 pub use finding::*;
+pub use subject::{Subject, subjects};
 
 /// A rule: evidence in, verdict out.
 pub type Rule = fn(&Evidence) -> Verdict;
@@ -74,6 +76,10 @@ pub struct Facts {
     pub ephemeral_ports_available: Option<u64>,
     /// Ports in use towards the busiest destination.
     pub busiest_destination_ports: Option<u64>,
+    /// Records lost in the window: counts made from events are lower bounds unless it is 0.
+    pub lost_records: Option<u64>,
+    /// Connections that found the table full in the window.
+    pub table_full_connections: Option<u64>,
     /// Sockets and transitions are of every network namespace of the host.
     pub all_namespaces: bool,
 }
@@ -111,6 +117,8 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
             .tuples
             .as_ref()
             .map(|tuples| tuples.iter().map(|tuple| tuple.used).max().unwrap_or(0)),
+        lost_records: evidence.lost.map(|lost| lost.records),
+        table_full_connections: evidence.lost.map(|lost| lost.table_full),
         all_namespaces: evidence.namespaces.is_some_and(|namespaces| namespaces.all_watched),
     };
     Diagnosis { findings, unchecked, facts }

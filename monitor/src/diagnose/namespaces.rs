@@ -22,6 +22,7 @@ pub fn others_exist(e: &Evidence) -> Verdict {
             count(namespaces.count - 1, "other network namespace")
         ),
         whose: vec![format!("{} network namespaces on this host, one is watched", thousands(namespaces.count))],
+        subjects: vec![],
         why: "A container counts its own sockets and has its own port range and limits. These numbers are of one namespace, \
               so they differ from what a container shows."
             .into(),

@@ -6,7 +6,7 @@ use super::outlook::{is_reused, pool};
 use super::port_advice::reuse;
 use super::text::{count, duration, inside, percent, thousands, unit_name};
 use super::tuples::{CENSUS, NO_CENSUS, NO_POOL, NOW, POOL, RECENT, busiest_first, whose};
-use super::{Evidence, Maker, TimeWait, TupleUse};
+use super::{Evidence, Maker, TimeWait, TupleUse, subjects};
 use crate::lifecycle::Role;
 
 /// Half-way to the knee of one source and one destination.
@@ -67,6 +67,7 @@ pub fn no_pool(e: &Evidence) -> Verdict {
             _ => format!("{unit} opened many short connections to {endpoint}"),
         },
         whose: worst(&over, |tuple| whose(tuple, ports)),
+        subjects: subjects(over.iter().copied()),
         why: format!(
             "One unit makes most of the outbound TIME_WAIT, all to one endpoint: it connects and closes for each request \
              instead of keeping connections in a pool. {}",

@@ -1,10 +1,10 @@
 //! Resets where a close was expected: RS-001.
 
-use super::Evidence;
 use super::finding::{Finding, Measured, OrMissing, Severity, Threshold, Verdict, Verify, worst};
 use super::formulas::share;
 use super::handshake::contact_line;
 use super::text::{percent, thousands};
+use super::{Evidence, subjects};
 use crate::lifecycle::Close;
 
 /// Above this, resets are a habit of some program, not a rare accident.
@@ -50,6 +50,7 @@ pub fn instead_of_closes(e: &Evidence) -> Verdict {
             });
             lines
         },
+        subjects: subjects(&e.resets),
         why: "A reset throws away what is not yet delivered. It comes from SO_LINGER with a time of zero, from close() with unread data, \
               or from a program that died. It leaves no TIME_WAIT, which is why some programs do it."
             .into(),

@@ -1,11 +1,11 @@
 //! tcp_tw_reuse that does nothing: TW-009.
 
-use super::Evidence;
 use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify};
 use super::formulas::{at_least, share};
 use super::harmless::{NOTICEABLE_SHARE, makers};
 use super::text::percent;
 use super::tuples::{CENSUS, KNEE_SHARE, NO_POOL};
+use super::{Evidence, subjects};
 use crate::lifecycle::Role;
 
 /// TIME_WAIT is taken for inbound when at least this share of it is.
@@ -72,6 +72,7 @@ pub fn reuse_idle(e: &Evidence) -> Verdict {
             e,
             if inbound > 0 && share(inbound, time_wait.total) >= MAJORITY { &[Role::Server] } else { &[Role::Client] },
         ),
+        subjects: subjects(&time_wait.makers),
         why: why.into(),
         measured,
         threshold: Threshold {

@@ -40,6 +40,23 @@ fn parse_line(path: &str, line: usize, content: &str) -> Option<Setting> {
     Some(Setting { path: path.into(), line, key: dotted(key), value: value.trim().into() })
 }
 
+/// The number that the kernel takes from a written value (kernel/sysctl.c, proc_get_long and strtoul_lenient): decimal, or octal
+/// after `0`, or hexadecimal after `0x`; what comes after white space is ignored. `None` when it refuses the value, and for what is
+/// below 0.
+pub fn leading_integer(value: &str) -> Option<u64> {
+    let word = value.split_ascii_whitespace().next()?;
+    let (digits, radix) = match word.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (&word[2..], 16),
+        [b'0', _, ..] => (&word[1..], 8),
+        _ => (word, 10),
+    };
+    // Rust would take a sign.
+    if digits.starts_with(['+', '-']) {
+        return None;
+    }
+    u64::from_str_radix(digits, radix).ok()
+}
+
 /// Whichever separator comes first separates; then the other one is a literal: `net/ipv4/conf/eth0.1/x`.
 fn dotted(key: &str) -> String {
     match key.find(['.', '/']).map(|at| &key[at..=at]) {
@@ -80,6 +97,30 @@ mod tests {
         check("- = 1", None);
         check("", None);
         check("\u{fffd}\u{fffd}=\u{fffd}", Some(("\u{fffd}\u{fffd}", "\u{fffd}")));
+    }
+
+    #[test]
+    fn a_number_is_read_as_the_kernel_reads_it() {
+        // Written to tcp_fin_timeout and tcp_timestamps of Linux 6.18.
+        let check = |value: &str, expected| assert_eq!(leading_integer(value), expected, "{value:?}");
+        check("15", Some(15));
+        check("15   # fight TIME_WAIT", Some(15));
+        check("0 # off", Some(0));
+        check("5000 ; few", Some(5000));
+        check("0\ttab", Some(0));
+        check("20 30", Some(20));
+        check("0x10", Some(16));
+        check("0X0", Some(0));
+        check("017", Some(15));
+        check("00", Some(0));
+        check("09", None);
+        check("15# refused", None);
+        check("+5", None);
+        check("0x+5", None);
+        check("-5", None);
+        check("lots", None);
+        check("99999999999999999999", None);
+        check("", None);
     }
 
     #[test]

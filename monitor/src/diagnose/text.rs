@@ -25,7 +25,7 @@ pub fn percent(share: f64) -> String {
 /// Something a second as `612/s`; the smaller, the more decimals.
 pub fn per_second(rate: f64) -> String {
     match rate.abs() {
-        10.0.. => format!("{rate:.0}/s"),
+        10.0.. => format!("{}{}/s", if rate < 0.0 { "-" } else { "" }, thousands(rate.abs().round() as u64)),
         1.0.. => format!("{rate:.1}/s"),
         0.0 => "0/s".into(),
         _ => format!("{rate:.3}/s"),

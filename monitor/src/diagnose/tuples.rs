@@ -5,7 +5,7 @@ use super::formulas::{at_least, knee_ports, share};
 use super::outlook::{Outlook, is_reused, outlook, pool};
 use super::port_advice::{fixes, is_churn, not_helpful};
 use super::text::{count, duration, in_namespace, inside, percent, thousands, unit_name};
-use super::{Evidence, NamespaceName, TupleUse};
+use super::{Evidence, NamespaceName, TupleUse, subjects};
 use crate::event::Endpoint;
 
 /// From here on a tuple is watched: connect() slows down at half of P, with a margin for what one census misses.
@@ -44,6 +44,7 @@ pub fn past_the_knee(e: &Evidence) -> Verdict {
             }
         ),
         whose: worst(&over, |tuple| whose(tuple, ports)),
+        subjects: subjects(over.iter().copied()),
         why: format!(
             "connect() looks for a free local port in one half of the range first (all even or all odd numbers), then in the \
              other. Past half of it, {} ports, each connect() tries thousands of taken ports in vain: half the range is the \
@@ -84,6 +85,7 @@ fn reused(e: &Evidence, over: &[&TupleUse], ports: u64) -> Option<Finding> {
             first.destination
         ),
         whose: worst(&over, |tuple| whose(tuple, ports)),
+        subjects: subjects(over.iter().copied()),
         why: "Most of these ports are in TIME_WAIT, and tcp_tw_reuse is at work: connect() takes over each of them a second \
               after its close, so none is missing and none is searched for."
             .into(),

@@ -28,6 +28,8 @@ const MAX_NAMES: usize = 16_384;
 const MAX_ABSENT: usize = 4096;
 /// The number of the root of the hierarchy (kernfs numbers its root first).
 const ROOT: CgroupId = CgroupId(1);
+const NO_MOUNT: &str = "no cgroup v2 mount is visible, so every unit is `unknown` in metrics and findings: mount it (mount -t cgroup2 none \
+                        /sys/fs/cgroup); `ip netns exec` hides that of the host, `nsenter --net=/run/netns/NAME` does not";
 
 /// Names of units by cgroup, learnt when asked for.
 #[derive(Debug)]
@@ -198,9 +200,13 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 }
 
 impl CgroupNames {
-    /// For the mount of the running system, by `/proc/self/mountinfo`.
+    /// For the mount of the running system, by `/proc/self/mountinfo`. Warns when there is none.
     pub fn of_this_host() -> Self {
-        Self::new(read_mount(Path::new("/proc/self/mountinfo")))
+        let mount = read_mount(Path::new("/proc/self/mountinfo"));
+        if mount.is_none() {
+            tracing::warn!("{NO_MOUNT}");
+        }
+        Self::new(mount)
     }
 }
 

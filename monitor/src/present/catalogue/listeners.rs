@@ -47,7 +47,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &[],
-        help: "Connections refused because the accept queue was full (ListenOverflows), in all watched namespaces.",
+        help: "SYNs and final ACKs dropped because the accept queue was full (ListenOverflows), in all watched namespaces.",
         read: |reading, samples| if_known(samples, reading.snapshot.figures.listen.overflows),
     },
     Metric {
@@ -55,7 +55,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &[],
-        help: "Connections refused by a listener for any reason, a full queue included (ListenDrops), in all watched \
+        help: "SYNs and final ACKs dropped by a listener for any reason, a full queue included (ListenDrops), in all watched \
                namespaces.",
         read: |reading, samples| if_known(samples, reading.snapshot.figures.listen.drops),
     },

@@ -77,7 +77,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &["namespace"],
-        help: "Connections refused because an accept queue was full, by network namespace; only with --netns all. The sum \
+        help: "SYNs and final ACKs dropped because an accept queue was full, by network namespace; only with --netns all. The sum \
                is synfin_listen_overflows_total.",
         read: |reading, samples| each(reading, samples, |row| Some(row.counted.listen_overflows)),
     },
@@ -86,7 +86,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &["namespace"],
-        help: "Connections refused by a listener for any reason, by network namespace; only with --netns all. The sum is \
+        help: "SYNs and final ACKs dropped by a listener for any reason, by network namespace; only with --netns all. The sum is \
                synfin_listen_drops_total.",
         read: |reading, samples| each(reading, samples, |row| Some(row.counted.listen_drops)),
     },
