@@ -222,8 +222,8 @@ pub enum NetnsScope {
     All,
 }
 
-/// How much of an endpoint the metrics page may name: addresses are personal data in some places.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// How much of an endpoint the metrics page may name, the most first: addresses are personal data in some places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EndpointDetail {
     /// `192.0.2.1:443`

@@ -5,6 +5,7 @@ pub mod clock;
 mod evidence;
 pub mod foreground;
 mod schedule;
+pub mod signals;
 mod survey;
 mod waker;
 mod walk;
@@ -48,6 +49,14 @@ pub struct SessionOptions {
     /// Values of the label `namespace` before `other`; read only where all namespaces are watched.
     pub namespaces: usize,
     /// The least time between two walks over the socket tables.
+    pub census_interval: Duration,
+}
+
+/// What can be changed while the watch goes on; as in [`SessionOptions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveOptions {
+    pub top: usize,
+    pub endpoints: EndpointDetail,
     pub census_interval: Duration,
 }
 
@@ -147,6 +156,13 @@ impl Session {
     /// Name of the unit that owns a cgroup.
     pub fn unit(&mut self, cgroup: crate::event::CgroupId) -> std::sync::Arc<str> {
         self.cgroups.unit(cgroup, Instant::now())
+    }
+
+    /// Takes effect with the next snapshot and the next walk.
+    pub fn apply(&mut self, options: LiveOptions) {
+        let LiveOptions { top, endpoints, census_interval } = options;
+        self.core.set_page(top, endpoints);
+        self.schedule.set_least(census_interval);
     }
 
     /// The next round begins a walk over the socket tables, if none is under way.
