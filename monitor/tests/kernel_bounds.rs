@@ -15,19 +15,6 @@ use std::time::{Duration, Instant};
 
 const RESIDENT_LIMIT_KIB: u64 = 64 * 1024;
 
-/// Lets this process hold `count` sockets; panics when it may not.
-fn allow_descriptors(count: u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel fills the struct, which outlives the call.
-    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
-    if limit.rlim_cur < count {
-        let raised = libc::rlimit { rlim_cur: count, rlim_max: limit.rlim_max.max(count) };
-        // SAFETY: the kernel reads the struct, which outlives the call.
-        let status = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) };
-        assert_eq!(status, 0, "{count} open files are needed, {} allowed: raise `ulimit -n`", limit.rlim_max);
-    }
-}
-
 #[test]
 fn a_full_table_costs_detail_that_is_counted_and_no_totals() {
     const PAIRS: u64 = 5_000;

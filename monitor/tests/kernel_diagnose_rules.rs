@@ -64,7 +64,7 @@ fn many_sockets_spread_over_destinations_are_harmless() {
 fn one_endpoint_without_a_pool_is_named_with_the_unit() {
     let rig = Rig::new("pool", &[RANGE, NO_REUSE]);
     clients_close(&rig.netns, service(1), 300);
-    let to = format!("(client) -> {}: 30", service(1));
+    let to = format!("-> {}: 30", service(1));
     let said = rig.find("TW-008", "warning", &[&to, "connection pool", "SO_LINGER"], 300);
     assert_eq!(others(&said, "TW-008"), [""; 0], "{:#}", said.report);
     rig.daemon.stop();
@@ -73,22 +73,23 @@ fn one_endpoint_without_a_pool_is_named_with_the_unit() {
 #[test]
 fn ports_bound_before_connect_are_told_from_those_that_connect_picked() {
     let rig = Rig::new("bound", &[RANGE, NO_REUSE]);
-    let connect_all = |bound: bool| {
+    let connect_all = |bound: bool, each: usize, port: u16| {
         let mut open = Vec::new();
         for host in 1..=12 {
-            let listener = listen(service(host));
-            for _ in 0..36 {
-                let client = socket(service(host));
+            let service = SocketAddr::from((service(host).ip(), port));
+            let listener = listen(service);
+            for _ in 0..each {
+                let client = socket(service);
                 if bound {
                     client.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).expect("a free port");
                 }
-                client.connect(&SockAddr::from(service(host))).expect("the listener has room");
+                client.connect(&SockAddr::from(service)).expect("the listener has room");
                 open.push((client, listener.accept().expect("accept")));
             }
         }
         open
     };
-    let picked = rig.netns.run(|| connect_all(false));
+    let picked = rig.netns.run(|| connect_all(false, 36, 4000));
     let said = ask(&rig.netns, &rig.socket, &rig.root);
     assert!(!said.ids().contains(&"TW-004"), "{:#}", said.report);
     // Aborted, so that nothing is left of them.
@@ -96,10 +97,15 @@ fn ports_bound_before_connect_are_told_from_those_that_connect_picked() {
         reset(client.into());
         drop(server);
     });
-    let bound = rig.netns.run(|| connect_all(true));
+    let bound = rig.netns.run(|| connect_all(true, 36, 4000));
     let said = rig.find("TW-004", "warning", &["none shared between", "IP_BIND_ADDRESS_NO_PORT", "127.0.0.1"], 432);
     // The connection over which the page was read has a port too.
     assert!((432.0..=434.0).contains(&said.measured("TW-004", "ports in use")), "{:#}", said.report);
+    // Some that connect() picks beside them share a few ports by chance.
+    let beside = rig.netns.run(|| connect_all(false, 6, 4001));
+    let sockets = || ask(&rig.netns, &rig.socket, &rig.root).measured("TW-004", "sockets on them");
+    lab::wait_until("a census of all of them", Duration::from_secs(30), || sockets() >= 504.0);
+    drop(beside);
     drop(bound);
     rig.daemon.stop();
 }
@@ -124,7 +130,7 @@ fn a_lowered_bucket_limit_overflows() {
 }
 
 #[test]
-fn a_service_that_closes_first_on_one_busy_client_is_named_and_so_is_the_client() {
+fn a_service_that_closes_first_on_one_busy_client_is_named_and_the_client_has_its_ports_back() {
     let rig = Rig::new("inbound", &[]);
     let clients = Netns::new();
     rig.netns.veth("10.77.0.1/24", &clients, "10.77.0.2/24");
@@ -152,11 +158,29 @@ fn a_service_that_closes_first_on_one_busy_client_is_named_and_so_is_the_client(
         });
     });
     let on = format!("on {address}");
-    let words = ["client 10.77.0.2", &on, "the ports are the client's"];
-    rig.find("TW-007", "warning", &words, 11_300);
     let words = [on.as_str(), "closes first", "1 address", "keep-alive", "only for outgoing"];
     let said = rig.find("TW-006", "warning", &words, 11_300);
-    assert!(said.ids().iter().all(|id| ["TW-006", "TW-007", "RS-001"].contains(id)), "{:#}", said.report);
+    assert!(said.ids().iter().all(|id| ["TW-006", "RS-001"].contains(id)), "{:#}", said.report);
+    rig.daemon.stop();
+}
+
+#[test]
+fn a_client_address_that_holds_many_ports_is_named() {
+    // 40 % of the default range, and some.
+    const HELD: usize = 11_300;
+    allow_descriptors(HELD as u64 + 1000);
+    let rig = Rig::new("held", &[("net.core.somaxconn", "20000")]);
+    let clients = Netns::new();
+    rig.netns.veth("10.79.0.1/24", &clients, "10.79.0.2/24");
+    let address: SocketAddr = "10.79.0.1:4000".parse().expect("an address");
+    // What waits for accept() takes no descriptor; the queue is little more than half full.
+    let listener = rig.netns.run(|| listen_with(address, 20_000));
+    let held: Vec<_> = clients.run(|| (0..HELD).map(|_| connect(address)).collect());
+    let on = format!("on {address}");
+    let words = ["client 10.79.0.2", &on, "11,300 sockets that the client holds too", "the ports are the client's"];
+    let said = rig.find("TW-007", "warning", &words, HELD as u64);
+    assert_eq!(others(&said, "TW-007"), [""; 0], "{:#}", said.report);
+    drop((held, listener));
     rig.daemon.stop();
 }
 
@@ -287,7 +311,8 @@ fn a_silent_peer_and_one_with_a_stale_socket_are_told_apart() {
     assert_eq!(challenged, 2);
     let words =
         [format!("1 connect to {stale} timed out"), format!("(client) -> {stale}: 1 connect timed out, 1 succeeded")];
-    rig.find("HS-001", "warning", &[&words[0], &words[1], "half-closed socket", "look for sockets in CLOSE_WAIT"], 0);
+    // Told, but a single one is no alarm.
+    rig.find("HS-001", "info", &[&words[0], &words[1], "half-closed socket", "look for sockets in CLOSE_WAIT"], 0);
     drop(again);
     rig.daemon.stop();
 }
@@ -362,6 +387,7 @@ fn another_namespace_is_pointed_at_or_judged_by_its_own_limits() {
     let to = format!("-> {}: 45", service(1));
     let said = rig.find("TW-002", "warning", &[&namespace, &to, "(45 %)", "nsenter -n -t $(lsns"], 450);
     assert_eq!(said.measured("TW-002", "local ports to choose from (P)"), 1000.0);
+    rig.find("TW-008", "warning", &[&namespace, &to, "nsenter -n -t $(lsns", "sysctl -w net.ipv4.tcp_tw_reuse=1"], 420);
     assert_eq!(said.report["facts"]["all_namespaces"], true);
     assert!(said.findings().iter().all(|finding| finding["id"] != "NS-001"), "{:#}", said.report);
     assert!(!said.ids().contains(&"TW-005"), "{:#}", said.report);

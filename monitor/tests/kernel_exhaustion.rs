@@ -123,3 +123,34 @@ fn exhaustion_is_named_before_it_hurts_foretold_and_named_when_it_comes() {
     assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("critical TW-003")), "{text}");
     rig.daemon.stop();
 }
+
+#[test]
+fn once_there_is_room_again_it_is_told_as_over() {
+    const FEW: usize = 1000;
+    allow_descriptors(2 * FEW as u64 + 1000);
+    let rig = Rig::new("over", &[("net.ipv4.ip_local_port_range", "40000 40999")]);
+    let service = Family::V4.loopback(1, 4000);
+    let open: Vec<_> = rig.netns.run(|| {
+        let listener = listen(service);
+        let open = (0..FEW).map(|_| pair(&listener)).collect();
+        (0..7).for_each(|_| connect_fails(service, libc::EADDRNOTAVAIL));
+        open
+    });
+    let title = format!("no local port left: 7 connects to {service} failed");
+    // Open connections hold the ports, and no sysctl frees those.
+    let ask = || ask_for("60s", &rig.netns, &rig.socket, &rig.root);
+    let is_told = |said: &Said| said.findings().iter().any(|finding| finding["title"] == title.as_str());
+    lab::wait_until("the failures", Duration::from_secs(30), || is_told(&ask()));
+    ask().check("TW-003", "critical", &[&title, "a pool of fixed size"]);
+    open.into_iter().for_each(|(client, server)| {
+        reset(client);
+        drop(server);
+    });
+    let title = format!("ports free again: 7 connects to {service} failed in the last ");
+    lab::wait_until("room again", Duration::from_secs(30), || ask().finding("TW-003")["severity"] == "warning");
+    let said = ask();
+    said.check("TW-003", "warning", &[&title, "; now ", " of 1,000 ports in use"]);
+    let fixes = said.finding("TW-003")["fixes"].to_string();
+    assert!(!fixes.contains("at once"), "{fixes}");
+    rig.daemon.stop();
+}

@@ -63,6 +63,10 @@ fn a_connect_without_a_free_local_port_is_counted_by_its_reason() {
         one.times(2).listener().failed(NO_CONNECTION, "no_local_port")
     };
     check_all(&mut watch, [("no local port".to_owned(), life)]);
+    if let Some(page) = watch.settled_page() {
+        let destination = format!("destination=\"{}\"", Family::V4.loopback(1, 4000));
+        assert_eq!(page.sum("synfin_ephemeral_port_failures_total", &[&destination]), 1.0);
+    }
 }
 
 #[test]

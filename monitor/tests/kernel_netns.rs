@@ -12,13 +12,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::daemon::{ADDRESS, Daemon, Scraper, program};
+use lab::daemon::{Daemon, Scraper, program};
 use lab::netns::{Inhabitant, Netns};
 use lab::page::Page;
 use lab::place::Family;
+use lab::promtool;
 use lab::sockets::{connect_nonblocking, listen, listen_with, pair};
 use lab::tables::{gauges, namespace_gauges, ss, tcp_ext};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use synfin::host::read_netns_cookie;
 
 /// A walk that took long, as on a busy machine, is not repeated for a minute.
 const WITHIN: Duration = Duration::from_secs(75);
@@ -192,8 +194,17 @@ fn sums_do_not_go_back_when_a_namespace_goes_and_its_name_comes_again() {
         assert!(now >= last, "{now} after {last}");
         last = now;
     };
+    let mut numbers = Vec::new();
     for life in 1..=2 {
         let netns = Netns::named(&name);
+        if numbers.contains(&netns.inum()) && netns.run(read_netns_cookie).is_none() {
+            // Before Linux 5.14 nothing else tells it from its predecessor, whose counters it is about to repeat.
+            eprintln!(
+                "not applicable: the kernel has given the number of a namespace again, and has no cookies for them"
+            );
+            break;
+        }
+        numbers.push(netns.inum());
         netns.sysctl("net.ipv4.tcp_max_tw_buckets", "4");
         netns.run(|| wait_after(&listen(Family::V4.loopback(1, 4000)), 10));
         assert_eq!(tcp_ext(&netns, "TCPTimeWaitOverflow"), 6);
@@ -210,23 +221,8 @@ fn sums_do_not_go_back_when_a_namespace_goes_and_its_name_comes_again() {
         assert_eq!(page.value(&overflows), 6.0 * f64::from(life));
         assert!(!page.0.contains_key(&of("time_wait_limit_sockets", &name)), "what is gone has no limit");
     }
-    assert!(last >= base + 12.0);
+    assert!(last >= base + 6.0 * numbers.len() as f64);
     daemon.stop();
-}
-
-/// Panics unless promtool finds nothing to say about the page.
-fn check_page(text: &str) {
-    let mut child = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool (Debian package `prometheus`) can be started");
-    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("promtool reads");
-    let output = child.wait_with_output().expect("its end");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.is_empty(), "promtool says:\n{said}");
 }
 
 #[test]
@@ -253,7 +249,7 @@ fn a_hundred_namespaces_and_odd_names_stay_within_bounds() {
     let rows = page.0.keys().filter(|series| series.starts_with("synfin_namespace_time_wait_overflows_total{")).count();
     assert!(rows <= 21, "{rows} namespaces");
     assert!(page.0.len() < 2_000, "{} series", page.0.len());
-    check_page(&here.command(&format!("curl -s http://{ADDRESS}/metrics")));
+    promtool::check(&scraper.scrape_text());
     drop((open, odd, busy, many));
     scrape_until(&mut scraper, &daemon, "their end", |page| {
         check_sums(page);

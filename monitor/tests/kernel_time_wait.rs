@@ -47,7 +47,15 @@ fn every_socket_has_its_maker_even_when_client_and_server_share_a_host() {
         let entered =
             page.sum("synfin_time_wait_entered_total", &[&format!("role=\"{role}\""), &format!("unit=\"{unit}\"")]);
         assert_eq!(entered as u64, sockets, "entered: {role} {unit}");
+        // Whoever waits has closed first, and the other end of each is here too.
+        let labels = [format!("role=\"{role}\""), format!("endpoint=\"{endpoint}\""), format!("unit=\"{unit}\"")];
+        let closes = |close: &str| {
+            let close = format!("close=\"{close}\"");
+            page.sum("synfin_tcp_endpoint_closes_total", &[&labels[0], &labels[1], &labels[2], &close]) as u64
+        };
+        assert_eq!(closes("local"), sockets, "closed first: {role} {endpoint} {unit}");
     };
+    assert_eq!(page.unequal_sums(), [""; 0]);
     check("client", &to_a, &b.unit, 30);
     check("server", &to_b, &b.unit, 20);
     check("client", &to_b, &a.unit, 5);
@@ -86,8 +94,11 @@ fn beyond_the_limit_nothing_enters_and_each_refusal_is_counted() {
     let (gained, grown) =
         (entered(&page) - entered(&before), total - before.sum("synfin_time_wait_sockets", &[]) as u64);
     let gone = left(&page).iter().sum::<u64>() - left(&before).iter().sum::<u64>();
-    assert_eq!(gained - gone, grown, "what entered and did not leave is there");
-    // Refusals hit ends into TIME_WAIT and into FIN_WAIT2, of which a slow processor has many: they are shared out in proportion.
+    // Refusals hit ends into TIME_WAIT and into FIN_WAIT2, of which a slow processor has many: they are shared out in proportion. Where
+    // what left is counted by cause it does not follow from what entered.
+    let by_cause = page.sum("synfin_probe_attached", &["kind=\"fentry\""]) > 0.0;
+    let apart = (gained - gone).abs_diff(grown);
+    assert!(apart <= if by_cause { 2 } else { 0 }, "{gained} entered, {gone} left, {grown} more are there");
     assert!(gone <= 2, "{gone} left, of {gained}");
 }
 

@@ -109,6 +109,13 @@ fn write(report: &mut Report, ours: &[Cost], peers: &[Vec<Cost>; 2]) {
             format!("{:.0} ns, {:.1} × floor", middle(costs, |cost| cost.subject), to_floor(costs)),
             format!("{:.1} × cheaper", to_floor(costs) / mine),
         );
+        let net = middle(costs, Cost::net);
+        report.row(
+            &format!("the same without the {empty:.0} ns a program of an empty one"),
+            format!("{:.2} × floor", middle(ours, Cost::net)),
+            format!("{net:.1} × floor"),
+            format!("{:.1} × cheaper", net / middle(ours, Cost::net)),
+        );
     }
     let watched = middle(ours, |cost| cost.watched.unwrap_or(f64::NAN));
     report.note(format!(

@@ -1,3 +1,5 @@
+//! Who gets a place, and that nothing is lost.
+
 use proptest::prelude::*;
 
 use super::*;

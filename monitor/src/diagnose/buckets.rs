@@ -1,7 +1,7 @@
 //! The cap on TIME_WAIT sockets: TW-005.
 
 use super::finding::{Finding, Measured, Missing, OrMissing, Severity, Threshold, Verdict, Verify};
-use super::formulas::{at_least, overflows_buckets, share};
+use super::formulas::{at_least, overflows_buckets, share, steady_time_wait};
 use super::harmless::makers;
 use super::text::{count, inside, percent, printable, thousands};
 use super::{Evidence, NamespaceName};
@@ -11,6 +11,8 @@ use crate::lifecycle::Role;
 pub const HALF_SHARE: f64 = 0.5;
 /// From here on the next burst overflows.
 const NEAR_SHARE: f64 = 0.9;
+/// A table is made so many times as large as it need be.
+const RESERVE: f64 = 2.0;
 
 /// The table of one network namespace.
 #[derive(Clone, Copy)]
@@ -54,9 +56,61 @@ fn tables(e: &Evidence) -> Vec<Table<'_>> {
     table.collect()
 }
 
+impl Table<'_> {
+    /// It overflowed, and there is room again: less than half is taken.
+    fn is_over(&self) -> bool {
+        match (self.overflowed, self.small, self.max) {
+            (Some(1..), Some(small), Some(max)) => small < at_least(HALF_SHARE, max),
+            (Some(0) | None, _, _) | (_, None, _) | (_, _, None) => false,
+        }
+    }
+
+    /// Somebody set the limit below the kernel's default.
+    fn is_lowered(&self) -> bool {
+        matches!((self.max, self.default), (Some(max), Some(default)) if max < default)
+    }
+
+    /// What the sockets and their rate ask for, with a reserve.
+    fn needed(&self) -> u64 {
+        let entered = self.entered_per_second.map_or(0.0, steady_time_wait);
+        let most = entered.max(self.small.unwrap_or(0) as f64);
+        (RESERVE * most).ceil() as u64
+    }
+
+    /// The first limit to try: a lowered one is restored, as TW-010 says. `None`: nothing is known but that 0 is too few.
+    fn target(&self) -> Option<u64> {
+        let twice = self.max.unwrap_or(0).saturating_mul(2);
+        let target = match self.default {
+            Some(default) if self.is_lowered() => default,
+            default => twice.max(self.needed()).max(default.unwrap_or(0)),
+        };
+        (target > 0).then_some(target)
+    }
+
+    fn fixes(&self) -> Vec<String> {
+        let elsewhere = self.namespace.filter(|_| !self.own);
+        let set = |limit| inside(elsewhere, &format!("sysctl -w net.ipv4.tcp_max_tw_buckets={limit}"));
+        let mut fixes = vec![match (self.target(), self.is_lowered()) {
+            (Some(target), true) => format!("restore the default: {} (256 bytes a socket)", set(target)),
+            (Some(target), false) => format!("raise it: {} (256 bytes a socket)", set(target)),
+            (None, _) => {
+                "raise net.ipv4.tcp_max_tw_buckets: twice the connections closed in 60 s (256 bytes a socket)".into()
+            }
+        }];
+        let more =
+            Some(self.needed()).filter(|needed| self.is_lowered() && self.target().is_some_and(|it| it < *needed));
+        fixes.extend(
+            more.map(|needed| format!("that is less than twice what closes in 60 s; if it fills too: {}", set(needed))),
+        );
+        fixes.push("then make fewer short connections: keep-alive, connection pools".into());
+        fixes
+    }
+}
+
 /// `None`: nothing to say.
 fn severity(table: &Table<'_>) -> Result<Option<Severity>, Missing> {
     Ok(Some(match (table.overflowed, table.small, table.max) {
+        (Some(1..), _, _) if table.is_over() => Severity::Warning,
         (Some(1..), _, _) => Severity::Critical,
         (_, Some(small), Some(max)) if small >= at_least(NEAR_SHARE, max) => Severity::Warning,
         (_, Some(small), Some(max)) if small >= at_least(HALF_SHARE, max) => match table.entered_per_second {
@@ -70,7 +124,8 @@ fn severity(table: &Table<'_>) -> Result<Option<Severity>, Missing> {
     }))
 }
 
-/// TW-005: a bucket table overflows (critical), is nearly full or will be at this rate (warning), or half full (info).
+/// TW-005: a bucket table overflows (critical), did so and has room again, is nearly full or will be at this rate (warning), or is
+/// half full (info).
 pub fn overflow(e: &Evidence) -> Verdict {
     let mut worst: Option<(Severity, Table<'_>)> = None;
     let mut missing = None;
@@ -88,10 +143,6 @@ pub fn overflow(e: &Evidence) -> Verdict {
     };
     let Table { namespace, own, overflowed, small, max, default, entered_per_second } = table;
     let elsewhere = namespace.filter(|_| !own);
-    let lowered = match (max, default) {
-        (Some(max), Some(default)) => max < default,
-        (None, _) | (_, None) => false,
-    };
     let mut measured = vec![];
     let mut add = |name, value: Option<u64>, unit, source| {
         measured.extend(value.map(|value| Measured { name, value: value.into(), unit, source }));
@@ -106,15 +157,18 @@ pub fn overflow(e: &Evidence) -> Verdict {
         unit: "1/s",
         source: "tracked transitions",
     }));
-    let target = small.unwrap_or(0).max(max.unwrap_or(0)).saturating_mul(2);
+    let cut_short = count(overflowed.unwrap_or(0), "TIME_WAIT socket");
     Ok(Some(Finding {
         id: "TW-005",
         severity,
         title: match (severity, small, max) {
             (Severity::Critical, _, _) => {
-                let cut_short = count(overflowed.unwrap_or(0), "TIME_WAIT socket");
                 format!("TIME_WAIT table full: the kernel dropped {cut_short} before their time")
             }
+            (_, Some(small), Some(max)) if table.is_over() => {
+                format!("TIME_WAIT table was full: {cut_short} dropped; now {} full", percent(share(small, max)))
+            }
+            (Severity::Warning | Severity::Info, Some(_), Some(0)) => "TIME_WAIT table without a place: its limit is 0".into(),
             (Severity::Warning | Severity::Info, Some(small), Some(max)) => {
                 format!("TIME_WAIT table {} full: {} of {}", percent(share(small, max)), thousands(small), thousands(max))
             }
@@ -126,7 +180,7 @@ pub fn overflow(e: &Evidence) -> Verdict {
             // Makers are not told apart by namespace.
             let alone = e.by_namespace.as_ref().is_none_or(|namespaces| namespaces.len() == 1);
             let mut lines = if alone { makers(e, Role::ALL.as_slice()) } else { vec![] };
-            lines.push(if lowered {
+            lines.push(if table.is_lowered() {
                 format!("all units of {place}; somebody set the limit below the kernel's default")
             } else {
                 format!("all units of {place} share the limit")
@@ -142,18 +196,13 @@ pub fn overflow(e: &Evidence) -> Verdict {
             unit: "sockets",
             formula: format!(
                 "info at {} of tcp_max_tw_buckets, warning at {} or when entries per second x 60 exceed it, critical at the \
-                 first overflow",
+                 first overflow until less than {} are taken",
                 percent(HALF_SHARE),
-                percent(NEAR_SHARE)
+                percent(NEAR_SHARE),
+                percent(HALF_SHARE)
             ),
         },
-        fixes: vec![
-            format!(
-                "raise it: {} (256 bytes a socket)",
-                inside(elsewhere, &format!("sysctl -w net.ipv4.tcp_max_tw_buckets={target}"))
-            ),
-            "then make fewer short connections: keep-alive, connection pools".into(),
-        ],
+        fixes: table.fixes(),
         not_helpful: vec![
             "lowering tcp_max_tw_buckets: that is the fault itself".into(),
             "tcp_fin_timeout: does not shorten TIME_WAIT".into(),
@@ -172,64 +221,5 @@ pub fn overflow(e: &Evidence) -> Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::fixture::{Expect, check_rule};
-    use super::*;
-    use crate::diagnose::NamespaceUse;
-    use Expect::{Fires, Silent, Unchecked};
-
-    #[test]
-    fn the_table_matters_from_half_full_on() {
-        let check = |name, total, small_fin_wait2, overflowed, rate, expected| {
-            check_rule(
-                overflow,
-                name,
-                |e| {
-                    e.sysctls.tcp_max_tw_buckets = Some(1000);
-                    e.time_wait.as_mut().unwrap().total = total;
-                    e.small_fin_wait2 = Some(small_fin_wait2);
-                    e.counters.time_wait_overflow = overflowed;
-                    e.time_wait_entered_per_second = rate;
-                },
-                expected,
-            );
-        };
-        check("just below half", 499, 0, Some(0), None, Silent);
-        check("half", 500, 0, Some(0), None, Fires(Severity::Info));
-        check("small FIN_WAIT2 sockets count too", 400, 100, Some(0), None, Fires(Severity::Info));
-        check("half and a rate that fits", 500, 0, Some(0), Some(16.6), Fires(Severity::Info));
-        check("half and a rate that does not", 500, 0, Some(0), Some(16.7), Fires(Severity::Warning));
-        check("just below 90 %", 899, 0, Some(0), None, Fires(Severity::Info));
-        check("90 %", 900, 0, Some(0), None, Fires(Severity::Warning));
-        check("one overflow", 10, 0, Some(1), None, Fires(Severity::Critical));
-        check("full, overflows not watched", 1000, 0, None, None, Fires(Severity::Warning));
-        check("overflows not watched", 10, 0, None, None, Unchecked);
-        let namespaces = |name, overflowed, small, expected| {
-            let one = |namespace: &str, small, time_wait_overflow| NamespaceUse {
-                namespace: NamespaceName { name: namespace.into(), inode: 7 },
-                small,
-                tcp_max_tw_buckets: Some(1000),
-                time_wait_overflow,
-                ..NamespaceUse::default()
-            };
-            let both = vec![one("host", 10, Some(0)), one("blue", small, overflowed)];
-            check_rule(overflow, name, |e| e.by_namespace = Some(both), expected);
-        };
-        namespaces("all in order", Some(0), 499, Silent);
-        namespaces("one half full", Some(0), 500, Fires(Severity::Info));
-        namespaces("one overflowed", Some(1), 0, Fires(Severity::Critical));
-        namespaces("one not watched", None, 0, Unchecked);
-        check_rule(overflow, "limit not read", |e| e.sysctls.tcp_max_tw_buckets = None, Unchecked);
-        check_rule(overflow, "sockets not counted", |e| e.time_wait = None, Unchecked);
-        check_rule(
-            overflow,
-            "an overflow tells by itself",
-            |e| {
-                e.time_wait = None;
-                e.sysctls.tcp_max_tw_buckets = None;
-                e.counters.time_wait_overflow = Some(1);
-            },
-            Fires(Severity::Critical),
-        );
-    }
-}
+#[path = "buckets_tests.rs"]
+mod tests;

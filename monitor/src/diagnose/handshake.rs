@@ -9,11 +9,11 @@ use crate::lifecycle::{ConnectFailure, Role};
 
 /// HS-002: more handshakes than this with a repeated packet are felt by users.
 const TAIL_SHARE: f64 = 0.01;
-/// HS-002: fewer than this are a lost packet or two, on a host with little traffic.
-const TAIL: u64 = 3;
+/// HS-001, HS-002: fewer than this are a lost packet or two; nobody need look at once.
+const FEW: u64 = 3;
 /// HS-003: from here on a short stall of the application overflows the queue.
 const BACKLOG_SHARE: f64 = 0.8;
-/// HS-003: an overflow makes its client wait a second; fewer than this share of the accepted connections is a rare accident.
+/// HS-003: a refused packet makes its client wait a second; fewer than this share of the accepted connections is a rare accident.
 const OVERFLOW_SHARE: f64 = 0.001;
 const EVENTS: &str = "tracked transitions";
 const SECOND_NS: u64 = 1_000_000_000;
@@ -47,20 +47,19 @@ pub fn timeouts(e: &Evidence) -> Verdict {
     };
     add("SYNs sent again before they gave up", e.syns_again, "SYNs", EVENTS);
     add("connects that succeeded to the same destination", first.opened, "connects", EVENTS);
-    add(
-        "connections dropped by listeners on this host",
-        e.counters.listen_drops,
-        "connections",
-        "ListenDrops over the window",
-    );
+    add("packets dropped by listeners on this host", e.counters.listen_drops, "packets", "ListenDrops over the window");
     let silent = first.opened == Some(0);
+    let all: u64 = over.iter().map(|failed| failed.count).sum();
     Ok(Some(Finding {
         id: "HS-001",
-        severity: Severity::Warning,
-        title: if silent {
-            format!("nothing answers at {}: {} timed out", first.destination, count(first.count, "connect"))
-        } else {
-            format!("{} to {} timed out", count(first.count, "connect"), first.destination)
+        severity: if all < FEW { Severity::Info } else { Severity::Warning },
+        title: {
+            let tries = count(first.count, "connect");
+            match (silent, first.count) {
+                (true, FEW..) => format!("nothing answers at {}: {tries} timed out", first.destination),
+                (true, _) => format!("{tries} to {} timed out, none succeeded", first.destination),
+                (false, _) => format!("{tries} to {} timed out", first.destination),
+            }
         },
         whose: worst(&over, |failed| {
             let opened = failed.opened.map_or(String::new(), |opened| format!(", {} succeeded", thousands(opened)));
@@ -73,7 +72,8 @@ pub fn timeouts(e: &Evidence) -> Verdict {
             )
         }),
         why: if silent {
-            "No connect to it succeeded: the host is down, or a packet filter drops the SYNs (the first packets of a connect)."
+            "No connect to it succeeded meanwhile: the host is down, or a packet filter drops the SYNs (the first packets of a \
+             connect)."
                 .into()
         } else {
             "SYNs (the first packets of a connect) were repeated without an answer. When others succeed, the peer may hold an \
@@ -85,7 +85,9 @@ pub fn timeouts(e: &Evidence) -> Verdict {
         threshold: Threshold {
             value: 1_u64.into(),
             unit: "connects",
-            formula: "any connect() that gave up after all SYN retransmissions".into(),
+            formula: format!(
+                "any connect() that gave up after all SYN retransmissions; fewer than {FEW} are told as info"
+            ),
         },
         fixes: if silent {
             vec![
@@ -105,13 +107,11 @@ pub fn timeouts(e: &Evidence) -> Verdict {
         },
         verify: Verify {
             promql: "rate(synfin_tcp_connect_failures_total{reason=\"timeout\"}[5m]) > 0".into(),
-            ss: inside(
-                first.namespace.as_ref(),
-                &format!(
-                    "ss -tano state syn-sent dst {}   # on the peer: ss -tanp state close-wait",
-                    first.destination
-                ),
-            ),
+            ss: {
+                let here = format!("ss -tano state syn-sent dst {}", first.destination);
+                let there = if silent { "" } else { "   # on the peer: ss -tanp state close-wait" };
+                inside(first.namespace.as_ref(), &(here + there))
+            },
         },
     }))
 }
@@ -134,15 +134,15 @@ pub fn slow_tail(e: &Evidence) -> Verdict {
         step("of them 7 s and more", first.steps[2]),
     ];
     measured.extend(overflows.map(|value| Measured {
-        name: "accept queue overflows here",
+        name: "refused by full accept queues here",
         value: value.into(),
-        unit: "connections",
+        unit: "packets",
         source: "ListenOverflows over the window",
     }));
     let backlog_here = overflows.is_some_and(|overflows| overflows > 0);
     Ok(Some(Finding {
         id: "HS-002",
-        severity: if slow(first) < TAIL { Severity::Info } else { Severity::Warning },
+        severity: if slow(first) < FEW { Severity::Info } else { Severity::Warning },
         title: format!(
             "{} of {} handshakes took a second or more",
             percent(share(slow(first), first.measured)),
@@ -172,7 +172,7 @@ pub fn slow_tail(e: &Evidence) -> Verdict {
             value: TAIL_SHARE.into(),
             unit: "1",
             formula: format!(
-                "at least {} of the measured handshakes took over 1 s; fewer than {TAIL} are told as info",
+                "at least {} of the measured handshakes took over 1 s; fewer than {FEW} are told as info",
                 percent(TAIL_SHARE)
             ),
         },
@@ -210,11 +210,16 @@ fn direction(role: Role) -> &'static str {
     }
 }
 
-/// HS-003: a full accept queue, or one nearly full; a queue that overflowed for few connections and has caught up is told as info.
+/// Places of an accept queue: the kernel refuses only when more than the limit wait (sk_acceptq_is_full of include/net/sock.h).
+fn places(listener: &Listener) -> u64 {
+    listener.limit.saturating_add(1)
+}
+
+/// HS-003: a full accept queue, or one nearly full; a queue that refused few packets and has caught up is told as info.
 pub fn accept_queue_full(e: &Evidence) -> Verdict {
-    let fill = |listener: &Listener| share(listener.backlog, listener.limit);
+    let fill = |listener: &Listener| share(listener.backlog, places(listener));
     let mut over: Vec<&Listener> = (e.listeners.iter().flatten())
-        .filter(|listener| listener.backlog >= at_least(BACKLOG_SHARE, listener.limit).max(1))
+        .filter(|listener| listener.backlog >= at_least(BACKLOG_SHARE, places(listener)))
         .collect();
     over.sort_by(|a, b| fill(b).total_cmp(&fill(a)).then(a.local.cmp(&b.local)));
     let overflows = e.counters.listen_overflows;
@@ -233,16 +238,18 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
         measured.extend(value.map(|value| Measured { name, value: value.into(), unit, source }));
     };
     let first = over.first().copied();
+    let namespace = first.and_then(|listener| listener.namespace.as_ref());
     add("accept queue", first.map(|listener| listener.backlog), "sockets", "census of the kernel's socket tables");
-    add("its bound", first.map(|listener| listener.limit), "sockets", "census of the kernel's socket tables");
+    add("its places", first.map(places), "sockets", "census of the kernel's socket tables: the bound, and one more");
     add(
         "half-open requests",
         first.map(|listener| listener.half_open),
         "sockets",
         "census of the kernel's socket tables",
     );
-    add("overflows", overflows, "connections", "ListenOverflows over the window");
-    add("drops", drops, "connections", "ListenDrops over the window");
+    // SYNs and last ACKs; one connection may send several.
+    add("refused by full accept queues", overflows, "packets", "ListenOverflows over the window");
+    add("dropped by listeners for any reason", drops, "packets", "ListenDrops over the window");
     add("somaxconn", e.sysctls.somaxconn, "sockets", "sysctl");
     let mut whose = worst(&over, |listener| {
         format!(
@@ -250,7 +257,7 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
             unit_name(&listener.unit),
             listener.local,
             thousands(listener.backlog),
-            thousands(listener.limit),
+            thousands(places(listener)),
             thousands(listener.half_open),
             in_namespace(listener.namespace.as_ref())
         )
@@ -259,7 +266,7 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
         .filter_map(|each| Some((each.namespace.name.as_str(), each.listen_overflows.filter(|&count| count > 0)?)))
         .collect();
     whose.extend(worst(&overflowed, |(namespace, overflows)| {
-        format!("network namespace {}: {}", printable(namespace), count(*overflows, "overflow"))
+        format!("network namespace {}: {} refused", printable(namespace), count(*overflows, "packet"))
     }));
     Ok(Some(Finding {
         id: "HS-003",
@@ -270,10 +277,10 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
                 listener.local,
                 percent(fill(listener).min(1.0)),
                 thousands(listener.backlog),
-                thousands(listener.limit)
+                thousands(places(listener))
             ),
             (None, overflows) => {
-                format!("an accept queue overflowed: {} dropped, room again now", count(overflows.unwrap_or(0), "packet"))
+                format!("an accept queue overflowed: {} refused, room again now", count(overflows.unwrap_or(0), "packet"))
             }
         },
         whose: if whose.is_empty() {
@@ -286,27 +293,27 @@ pub fn accept_queue_full(e: &Evidence) -> Verdict {
             .into(),
         measured,
         threshold: Threshold {
-            value: first.map_or(1, |listener| at_least(BACKLOG_SHARE, listener.limit).max(1)).into(),
-            unit: if first.is_some() { "sockets" } else { "overflows" },
+            value: first.map_or(1, |listener| at_least(BACKLOG_SHARE, places(listener))).into(),
+            unit: if first.is_some() { "sockets" } else { "packets" },
             formula: format!(
-                "{} of min(backlog of listen(), somaxconn), or overflows for {} of the accepted connections",
+                "{} of min(backlog of listen(), somaxconn) + 1, or packets refused for {} of the accepted connections",
                 percent(BACKLOG_SHARE),
                 percent(OVERFLOW_SHARE)
             ),
         },
         fixes: vec![
             "accept faster: more workers or threads, no blocking work between two accept() calls".into(),
-            "a larger backlog in listen(), and net.core.somaxconn at least as large; then restart the service".into(),
+            format!(
+                "a larger backlog in listen(), and net.core.somaxconn{} at least as large; then restart the service",
+                in_namespace(namespace)
+            ),
         ],
         not_helpful: vec!["tcp_max_syn_backlog: bounds half-open requests, not this queue".into()],
         verify: Verify {
-            promql: "synfin_listener_backlog_sockets / synfin_listener_backlog_limit_sockets > 0.8 or \
+            promql: "synfin_listener_backlog_sockets / (synfin_listener_backlog_limit_sockets + 1) >= 0.8 or \
                      rate(synfin_listen_overflows_total[5m]) > 0"
                 .into(),
-            ss: inside(
-                first.and_then(|listener| listener.namespace.as_ref()),
-                "ss -ltn   # Recv-Q is the queue, Send-Q its bound",
-            ),
+            ss: inside(namespace, "ss -ltn   # Recv-Q is the queue, Send-Q its bound; one more fits"),
         },
     }))
 }

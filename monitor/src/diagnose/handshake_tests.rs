@@ -7,28 +7,42 @@ use Expect::{Fires, Silent, Unchecked};
 const WARNING: Expect = Fires(Severity::Warning);
 
 #[test]
-fn any_connect_that_times_out_is_told() {
-    let check = |name, reason, count, expected| {
-        let failed = FailedConnects { reason, ..no_port(count) };
-        check_rule(timeouts, name, |e| e.failures = Some(vec![failed]), expected);
+fn any_connect_that_times_out_is_told_and_three_are_a_warning() {
+    let timed_out = |count, port| FailedConnects {
+        reason: ConnectFailure::Timeout,
+        destination: endpoint(port),
+        opened: Some(8000),
+        ..no_port(count)
     };
-    check("one", ConnectFailure::Timeout, 1, WARNING);
-    check("none", ConnectFailure::Timeout, 0, Silent);
-    check("refused is an answer", ConnectFailure::Refused, 5, Silent);
+    let check = |name, failures: &[FailedConnects], expected| {
+        let failures = failures.to_vec();
+        check_rule(timeouts, name, |e| e.failures = Some(failures), expected);
+    };
+    let info = Fires(Severity::Info);
+    check("one beside many good ones", &[timed_out(1, 80)], info);
+    check("two", &[timed_out(2, 80)], info);
+    check("three", &[timed_out(3, 80)], WARNING);
+    check("one to each of two", &[timed_out(1, 80), timed_out(1, 81)], info);
+    check("three over all destinations", &[timed_out(1, 80), timed_out(1, 81), timed_out(1, 82)], WARNING);
+    check("none", &[timed_out(0, 80)], Silent);
+    check("refused is an answer", &[FailedConnects { reason: ConnectFailure::Refused, ..no_port(5) }], Silent);
     check_rule(timeouts, "not watched", |e| e.failures = None, Unchecked);
 }
 
 #[test]
 fn a_silent_host_is_not_blamed_on_a_stale_socket() {
-    let check = |opened, stale| {
+    let check = |count, opened, title: &str, stale: bool| {
         let mut evidence = super::super::fixture::in_order();
-        evidence.failures = Some(vec![FailedConnects { reason: ConnectFailure::Timeout, opened, ..no_port(2) }]);
-        let why = timeouts(&evidence).unwrap().unwrap().why;
-        assert_eq!(why.contains("half-closed"), stale, "{opened:?}: {why}");
+        evidence.failures = Some(vec![FailedConnects { reason: ConnectFailure::Timeout, opened, ..no_port(count) }]);
+        let finding = timeouts(&evidence).unwrap().unwrap();
+        assert_eq!(finding.title, title);
+        assert_eq!(finding.why.contains("half-closed"), stale, "{}", finding.why);
+        assert_eq!(finding.verify.ss.contains("close-wait"), stale, "{}", finding.verify.ss);
     };
-    check(Some(0), false);
-    check(Some(1), true);
-    check(None, true);
+    check(3, Some(0), "nothing answers at 10.0.0.9:5432: 3 connects timed out", false);
+    check(1, Some(0), "1 connect to 10.0.0.9:5432 timed out, none succeeded", false);
+    check(3, Some(1), "3 connects to 10.0.0.9:5432 timed out", true);
+    check(3, None, "3 connects to 10.0.0.9:5432 timed out", true);
 }
 
 #[test]
@@ -90,12 +104,30 @@ fn an_accept_queue_is_near_its_bound_at_80_percent() {
             expected,
         );
     };
-    check("just below", 102, 128, Some(0), Silent);
-    check("80 %", 103, 128, Some(0), WARNING);
+    check("just below 80 % of 129", 103, 128, Some(0), Silent);
+    check("80 %", 104, 128, Some(0), WARNING);
     check("idle with a bound of 0", 0, 0, Some(0), Silent);
     check("one in a queue bound by 0", 1, 0, Some(0), WARNING);
+    check("one in a queue bound by 1: another fits", 1, 1, Some(0), Silent);
+    check("two in a queue bound by 1", 2, 1, Some(0), WARNING);
     check("an overflow with a queue that is empty again", 0, 128, Some(1), WARNING);
     check("overflows not watched, queue full", 128, 128, None, WARNING);
     check("overflows not watched, queue empty", 0, 128, None, Unchecked);
     check_rule(accept_queue_full, "not looked at", |e| e.listeners = None, Unchecked);
+}
+
+#[test]
+fn fullness_is_of_the_places_and_refusals_are_packets() {
+    let mut evidence = super::super::fixture::in_order();
+    evidence.counters.listen_overflows = Some(147);
+    let title = |evidence: &Evidence| accept_queue_full(evidence).unwrap().unwrap().title;
+    assert_eq!(title(&evidence), "an accept queue overflowed: 147 packets refused, room again now");
+    let listener = &mut evidence.listeners.as_mut().unwrap()[0];
+    (listener.backlog, listener.limit) = (4, 4);
+    assert_eq!(title(&evidence), "accept queue of 10.0.0.9:8080 is 80 % full: 4 of 5");
+    evidence.listeners.as_mut().unwrap()[0].backlog = 5;
+    let finding = accept_queue_full(&evidence).unwrap().unwrap();
+    assert_eq!(finding.title, "accept queue of 10.0.0.9:8080 is 100 % full: 5 of 5");
+    let packets = finding.measured.iter().filter(|number| number.source.starts_with("Listen"));
+    assert!(packets.map(|number| number.unit).eq(["packets"; 2]), "{finding:?}");
 }

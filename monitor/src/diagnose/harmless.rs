@@ -5,7 +5,7 @@ use super::formulas::{TIME_WAIT_SECONDS, at_least};
 use super::outlook::{Outlook, is_reused, outlook, pool};
 use super::text::{count, duration, percent, thousands, unit_name};
 use super::tuples::{CENSUS, NO_CENSUS, NO_POOL, POOL};
-use super::{Evidence, Maker, bound_early, buckets, inbound, outbound, tuples};
+use super::{Evidence, Maker, bound_early, buckets, exhausted, inbound, no_pool, tuples};
 use crate::lifecycle::Role;
 
 /// From here on people ask whether the TIME_WAIT sockets matter: a tenth of P, or of the bucket limit if that is lower.
@@ -17,7 +17,8 @@ const SOON_SECONDS: f64 = TIME_WAIT_SECONDS;
 pub fn makers(e: &Evidence, roles: &[Role]) -> Vec<String> {
     let all = e.time_wait.iter().flat_map(|time_wait| &time_wait.makers);
     let mut makers: Vec<&Maker> = all.filter(|maker| roles.contains(&maker.role)).collect();
-    makers.sort_by_key(|maker| (maker.endpoint.is_none(), std::cmp::Reverse(maker.sockets)));
+    // All others together may be the most.
+    makers.sort_by_key(|maker| std::cmp::Reverse(maker.sockets));
     worst(&makers, |maker| maker_line(maker, "TIME_WAIT"))
 }
 
@@ -45,13 +46,13 @@ pub fn harmless(e: &Evidence) -> Verdict {
     }
     let busiest = e.tuples.as_ref().or_missing(NO_CENSUS)?.iter().map(|tuple| tuple.used).max().unwrap_or(0);
     for rule in [
-        tuples::exhausted,
+        exhausted::exhausted,
         tuples::past_the_knee,
         bound_early::bound_early,
         buckets::overflow,
         inbound::server_closes_first,
         inbound::one_client_near_its_range,
-        outbound::no_pool,
+        no_pool::no_pool,
     ] {
         // A rule that cannot tell does not forbid this one, but what this one asserts must have been measured: below.
         if matches!(rule(e), Ok(Some(_))) {
@@ -125,9 +126,29 @@ pub fn harmless(e: &Evidence) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Expect, check_rule};
+    use super::super::fixture::{Expect, check_rule, maker};
     use super::*;
+    use crate::diagnose::TimeWait;
     use Expect::{Fires, Silent, Unchecked};
+
+    #[test]
+    fn the_largest_population_comes_first_whoever_made_it() {
+        let check = |rows: &[(Role, Option<u16>, u64)], expected: &[&str]| {
+            let makers = rows.iter().map(|&(role, port, sockets)| maker(role, port, sockets)).collect();
+            let time_wait = Some(TimeWait { total: 0, makers });
+            let evidence = Evidence { time_wait, ..super::super::fixture::in_order() };
+            assert_eq!(super::makers(&evidence, Role::ALL.as_slice()), expected);
+        };
+        let (small, others) = ((Role::Client, Some(443), 20), "others (client): 9,000 in TIME_WAIT");
+        let named = "api.service (client) -> 10.0.0.9:443: 20 in TIME_WAIT";
+        check(&[small, (Role::Client, None, 9000)], &[others, named]);
+        check(&[small, (Role::Client, None, 19)], &[named, "others (client): 19 in TIME_WAIT"]);
+        let rows: Vec<_> = (1..=5).map(|port| (Role::Server, Some(port), 10)).collect();
+        let unknown = (Role::Unknown, None, 8000);
+        let said = [&rows[..], &[unknown]].concat();
+        let lines = [1, 2, 3].map(|port| format!("api.service (server) on 10.0.0.9:{port}: 10 in TIME_WAIT"));
+        check(&said, &["not attributed: 8,000 in TIME_WAIT", &lines[0], &lines[1], &lines[2], "and 2 more"]);
+    }
 
     #[test]
     fn it_does_not_say_nothing_to_do_while_ports_run_out() {

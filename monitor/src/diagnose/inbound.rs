@@ -129,54 +129,68 @@ fn count_addresses(number: u64) -> String {
     }
 }
 
+/// Sockets whose ports the client still holds.
+///
+/// TIME_WAIT here means that this side closed first: the client's port is free, and no hard limit is near, since Linux lets a new
+/// SYN with a later timestamp or sequence number replace a TIME_WAIT socket (tcp_timewait_state_process). TW-006 tells of those.
+fn held(peer: &InboundPeer) -> u64 {
+    peer.sockets.saturating_sub(peer.time_wait)
+}
+
 /// TW-007: one client address uses much of the ports that it can have.
 pub fn one_client_near_its_range(e: &Evidence) -> Verdict {
     let inbound = e.inbound.as_ref().or_missing(NO_CENSUS)?;
     let from = at_least(KNEE_SHARE, DEFAULT_PORTS);
     let here = |peer: &InboundPeer| is_here(peer.local, peer.peer);
-    let mut over: Vec<&InboundPeer> = inbound.iter().filter(|peer| peer.sockets >= from).collect();
-    over.sort_by_key(|peer| (here(peer), std::cmp::Reverse(peer.sockets), peer.peer, peer.local));
+    let mut over: Vec<&InboundPeer> = inbound.iter().filter(|peer| held(peer) >= from).collect();
+    over.sort_by_key(|peer| (here(peer), std::cmp::Reverse(held(peer)), peer.peer, peer.local));
     let Some(first) = over.first() else { return Ok(None) };
     let harmless = here(first);
     Ok(Some(Finding {
         id: "TW-007",
         severity: if harmless { Severity::Info } else { Severity::Warning },
         title: if harmless {
-            format!("client {} is this host: {} to {}", first.peer, count(first.sockets, "socket"), first.local)
+            format!("client {} is this host: {} to {}", first.peer, count(held(first), "socket"), first.local)
         } else {
-            let used = thousands(first.sockets);
+            let used = thousands(held(first));
             format!("client {} may run out of ports towards {}: {used} in use", first.peer, first.local)
         },
         whose: worst(&over, |peer| {
             format!(
-                "{} (server) on {} from {}: {}, {} in TIME_WAIT",
+                "{} (server) on {} from {}: {} that the client holds too, {} in TIME_WAIT",
                 unit_name(&peer.unit),
                 peer.local,
                 peer.peer,
-                count(peer.sockets, "socket"),
+                count(held(peer), "socket"),
                 thousands(peer.time_wait)
             )
         }),
         why: if harmless {
             "The client is on this host, so its ports are counted where they are taken: TW-002 and TW-003 would say if they \
-             were short. Ports of connections that the server closed first are free again at the client."
+             were short."
                 .into()
         } else {
             "One address, often a load balancer or NAT, has only its own range of ports for this address and port. Its \
-             connects slow down at half of the range and fail at the end of it."
+             connects slow down at half of the range and fail at the end of it. Ports that wait in TIME_WAIT at the client \
+             come on top: they are not seen from here."
                 .into()
         },
         measured: vec![
             Measured {
-                name: "sockets from this address",
-                value: first.sockets.into(),
+                name: "sockets from this address, less those in TIME_WAIT",
+                value: held(first).into(),
                 unit: "sockets",
                 source: CENSUS,
             },
-            Measured { name: "of them in TIME_WAIT", value: first.time_wait.into(), unit: "sockets", source: CENSUS },
+            Measured {
+                name: "in TIME_WAIT here, their ports free at the client",
+                value: first.time_wait.into(),
+                unit: "sockets",
+                source: CENSUS,
+            },
             Measured {
                 name: "share of its ports",
-                value: share(first.sockets, DEFAULT_PORTS).into(),
+                value: share(held(first), DEFAULT_PORTS).into(),
                 unit: "1",
                 source: "computed: the peer's range cannot be seen, the Linux default is assumed",
             },
@@ -184,17 +198,21 @@ pub fn one_client_near_its_range(e: &Evidence) -> Verdict {
         threshold: Threshold {
             value: from.into(),
             unit: "sockets",
-            formula: format!("{} of {} ports, the default range", percent(KNEE_SHARE), thousands(DEFAULT_PORTS)),
+            formula: format!(
+                "{} of {} ports, the default range; TIME_WAIT on this side not counted",
+                percent(KNEE_SHARE),
+                thousands(DEFAULT_PORTS)
+            ),
         },
         fixes: vec![
-            "keep-alive between the client and this service".into(),
+            "keep-alive between the client and this service, and few connections that stay idle".into(),
             "more source addresses on the client".into(),
             "more listening addresses or ports here".into(),
         ],
         not_helpful: vec!["sysctls on this host: the ports are the client's".into()],
         verify: Verify {
-            promql: "topk(5, synfin_time_wait_sockets{role=\"server\"})".into(),
-            ss: format!("ss -Htan src {} dst {} | wc -l", first.local, first.peer.to_canonical()),
+            promql: "topk(5, synfin_tcp_unit_sockets{state=\"established\"})".into(),
+            ss: format!("ss -Htan exclude time-wait src {} dst {} | wc -l", first.local, first.peer.to_canonical()),
         },
     }))
 }
@@ -235,15 +253,13 @@ mod tests {
     fn peers_on_this_host_are_told_without_alarm() {
         let check = |name, peer: &str, severity| {
             let peer: IpAddr = peer.parse().unwrap();
-            let peers = vec![InboundPeer { peer, ..inbound_peer(1, 8080, 12_000, 12_000) }];
+            let from = |time_wait| vec![InboundPeer { peer, ..inbound_peer(1, 8080, 12_000, time_wait) }];
             let makers = vec![maker(Role::Server, Some(8080), 12_000)];
-            for rule in [server_closes_first, one_client_near_its_range] {
-                let (peers, makers) = (peers.clone(), makers.clone());
-                let set = move |e: &mut Evidence| {
-                    (e.time_wait, e.inbound) = (Some(TimeWait { total: 12_000, makers }), Some(peers));
-                };
-                check_rule(rule, name, set, Fires(severity));
-            }
+            let set = |e: &mut Evidence| {
+                (e.time_wait, e.inbound) = (Some(TimeWait { total: 12_000, makers }), Some(from(12_000)));
+            };
+            check_rule(server_closes_first, name, set, Fires(severity));
+            check_rule(one_client_near_its_range, name, |e| e.inbound = Some(from(0)), Fires(severity));
         };
         check("another host", "10.0.1.1", Severity::Warning);
         check("loopback", "127.0.0.1", Severity::Info);
@@ -252,13 +268,28 @@ mod tests {
     }
 
     #[test]
-    fn a_client_address_is_near_its_range_from_40_percent_on() {
-        let check = |name, sockets, expected| {
-            let peers = vec![inbound_peer(1, 8080, sockets, 0), inbound_peer(2, 8080, 5, 5)];
+    fn a_client_address_is_near_its_range_when_it_holds_40_percent() {
+        let check = |name, sockets, time_wait, expected| {
+            let peers = vec![inbound_peer(1, 8080, sockets, time_wait), inbound_peer(2, 8080, 5, 5)];
             check_rule(one_client_near_its_range, name, |e| e.inbound = Some(peers), expected);
         };
-        check("just below", 11_292, Silent);
-        check("40 %", 11_293, Fires(Severity::Warning));
+        check("just below", 11_292, 0, Silent);
+        check("40 %", 11_293, 0, Fires(Severity::Warning));
+        check("all in TIME_WAIT here, so free at the client", 12_000, 12_000, Silent);
+        check("TIME_WAIT beside, just below", 12_000, 708, Silent);
+        check("TIME_WAIT beside", 12_000, 707, Fires(Severity::Warning));
         check_rule(one_client_near_its_range, "not counted", |e| e.inbound = None, Unchecked);
+    }
+
+    #[test]
+    fn the_client_that_holds_most_is_named_not_the_one_with_most_in_time_wait() {
+        let mut evidence = super::super::fixture::in_order();
+        evidence.inbound = Some(vec![inbound_peer(1, 8080, 40_000, 28_000), inbound_peer(2, 8080, 13_000, 0)]);
+        let finding = one_client_near_its_range(&evidence).unwrap().unwrap();
+        assert!(
+            finding.title.starts_with("client 10.0.1.2 ") && finding.title.ends_with("13,000 in use"),
+            "{finding:?}"
+        );
+        assert_eq!(finding.measured[1].value, 0_u64.into());
     }
 }

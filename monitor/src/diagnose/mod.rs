@@ -7,6 +7,7 @@ mod bound_early;
 mod buckets;
 mod close_wait;
 mod evidence;
+mod exhausted;
 mod fin_wait2;
 mod finding;
 #[cfg(test)]
@@ -17,10 +18,12 @@ mod handshake;
 mod harmless;
 mod inbound;
 mod namespaces;
-mod outbound;
+mod no_pool;
 mod outlook;
+mod port_advice;
 pub mod report;
 mod resets;
+mod reuse_idle;
 pub mod sysctl_file;
 pub mod text;
 mod tuples;
@@ -33,11 +36,11 @@ pub type Rule = fn(&Evidence) -> Verdict;
 
 /// Every rule by its stable id, in the order in which equally severe findings are shown.
 pub const RULES: [(&str, Rule); 17] = [
-    ("TW-003", tuples::exhausted),
+    ("TW-003", exhausted::exhausted),
     ("TW-005", buckets::overflow),
     ("TW-002", tuples::past_the_knee),
     ("TW-004", bound_early::bound_early),
-    ("TW-008", outbound::no_pool),
+    ("TW-008", no_pool::no_pool),
     ("TW-007", inbound::one_client_near_its_range),
     ("TW-006", inbound::server_closes_first),
     ("HS-003", handshake::accept_queue_full),
@@ -46,7 +49,7 @@ pub const RULES: [(&str, Rule); 17] = [
     ("CW-001", close_wait::leak),
     ("FW-001", fin_wait2::peers_do_not_close),
     ("TW-010", folklore::copied_advice),
-    ("TW-009", outbound::reuse_idle),
+    ("TW-009", reuse_idle::reuse_idle),
     ("RS-001", resets::instead_of_closes),
     ("NS-001", namespaces::others_exist),
     ("TW-001", harmless::harmless),

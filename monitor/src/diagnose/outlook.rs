@@ -61,8 +61,11 @@ pub fn is_reused(e: &Evidence, tuple: &TupleUse) -> bool {
         (Some(trend), Some(rate)) => trend.delta <= 0 || trend.per_second() < GROWTH_SHARE * rate,
         (None, _) | (_, None) => false,
     };
-    let failed = (e.failures.iter().flatten())
-        .any(|failed| failed.reason == ConnectFailure::NoLocalPort && failed.destination == tuple.destination);
+    let failed = (e.failures.iter().flatten()).any(|failed| {
+        failed.reason == ConnectFailure::NoLocalPort
+            && failed.destination == tuple.destination
+            && failed.namespace == tuple.namespace
+    });
     // The sysctls are those of the daemon's own namespace.
     let here = tuple.namespace.is_none();
     in_scope
@@ -128,6 +131,11 @@ mod tests {
         check("growth not known", |_, t| t.trend = None, false);
         check("another namespace's sysctl", |_, t| t.namespace = Some(elsewhere("blue", 7)), false);
         check("a connect failed", |e, _| e.failures = Some(vec![no_port(1)]), false);
+        let there = |e: &mut Evidence, _: &mut TupleUse| {
+            let namespace = Some(elsewhere("blue", 7));
+            e.failures = Some(vec![super::super::FailedConnects { namespace, ..no_port(1) }]);
+        };
+        check("one in another namespace", there, true);
         assert!(is_reused(
             &Evidence {
                 sysctls: super::super::Sysctls { tcp_tw_reuse: Some(2), ..in_order().sysctls },

@@ -1,8 +1,9 @@
-//! Both sides of each threshold of TW-002 and TW-003.
+//! Both sides of each threshold of TW-002.
 
-use super::super::fixture::{Expect, check_rule, elsewhere, no_port, tuple};
+use super::super::fixture::{Expect, check_rule, elsewhere, tuple};
 use super::*;
-use crate::diagnose::{FailedConnects, Number, Rule};
+use crate::diagnose::exhausted::exhausted;
+use crate::diagnose::{Number, Rule};
 use Expect::{Fires, Silent, Unchecked};
 
 #[test]
@@ -33,46 +34,6 @@ fn connect_slows_down_from_40_percent_on() {
     namespace("90 % there", 90, Silent);
     check_rule(past_the_knee, "no census", |e| e.tuples = None, Unchecked);
     check_rule(past_the_knee, "no range", |e| e.ports_available = None, Unchecked);
-}
-
-#[test]
-fn ports_are_exhausted_at_90_percent_or_when_a_connect_says_so() {
-    let check = |name, used, failures, expected| {
-        check_rule(
-            exhausted,
-            name,
-            |e| {
-                e.tuples = Some(vec![tuple(used)]);
-                e.failures = failures;
-            },
-            expected,
-        );
-    };
-    let refused = FailedConnects { reason: ConnectFailure::Refused, ..no_port(9) };
-    check("just below 90 %", 25_408, Some(vec![]), Silent);
-    check("90 %", 25_409, Some(vec![]), Fires(Severity::Critical));
-    check_rule(
-        exhausted,
-        "90 % of the range of its namespace",
-        |e| e.tuples = Some(vec![tuple(300), TupleUse { ports_available: Some(100), ..tuple(90) }]),
-        Fires(Severity::Critical),
-    );
-    check("90 % and failures not watched", 25_409, None, Fires(Severity::Critical));
-    check("below 90 % and failures not watched", 100, None, Unchecked);
-    check("one connect without port", 100, Some(vec![no_port(1)]), Fires(Severity::Critical));
-    check("no connect without port", 100, Some(vec![no_port(0)]), Silent);
-    check("refused connects are another matter", 100, Some(vec![refused]), Silent);
-    check_rule(exhausted, "no census", |e| e.tuples = None, Unchecked);
-    check_rule(
-        exhausted,
-        "a failure tells without a census",
-        |e| {
-            e.tuples = None;
-            e.ports_available = None;
-            e.failures = Some(vec![no_port(3)]);
-        },
-        Fires(Severity::Critical),
-    );
 }
 
 #[test]
@@ -112,24 +73,6 @@ fn each_namespace_is_judged_by_its_own_range() {
     evidence.tuples = Some(vec![TupleUse { ports_available: Some(1000), ..tuple(950) }]);
     assert_eq!(past_the_knee(&evidence), Ok(None));
     assert_eq!(exhausted(&evidence).unwrap().unwrap().threshold.value, Number::Count(900));
-}
-
-#[test]
-fn open_connections_are_not_told_as_churn() {
-    let mut evidence = super::super::fixture::in_order();
-    evidence.tuples = Some(vec![TupleUse { time_wait: 100, ..tuple(26_000) }]);
-    let finding = exhausted(&evidence).unwrap().unwrap();
-    assert!(finding.why.contains("connections that are open"), "{}", finding.why);
-    assert!(finding.fixes[0].contains("pool of fixed size"), "{:?}", finding.fixes);
-    assert!(!finding.fixes.iter().any(|fix| fix.contains("tcp_tw_reuse")), "{:?}", finding.fixes);
-}
-
-#[test]
-fn a_fix_counts_the_tuples_that_the_rate_needs() {
-    let busy = TupleUse { opens_per_second: Some(600.0), ..tuple(20_000) };
-    let needed = |fixes: &[String]| fixes.iter().any(|fix| fix.contains("600 connects/s need 3 "));
-    assert!(needed(&fixes(&busy, 28_232)));
-    assert!(!needed(&fixes(&TupleUse { opens_per_second: Some(200.0), ..busy }, 28_232)));
 }
 
 #[test]

@@ -36,13 +36,36 @@ impl Page {
         Self(self.0.iter().filter_map(difference).collect())
     }
 
-    /// The counters of the TCP life and the counts of its histograms: what a scripted life determines.
+    /// The counters of the TCP life and the counts of its histograms: what a scripted life determines. Not those by endpoint, see
+    /// [`Self::unequal_sums`].
     pub fn tcp_counters(&self) -> Self {
         let wanted = |series: &str| {
             let name = name(series);
-            name.starts_with("synfin_tcp_") && (name.ends_with("_total") || name.ends_with("_count"))
+            let counts = name.ends_with("_total") || name.ends_with("_count");
+            name.starts_with("synfin_tcp_") && counts && name != CLOSES_BY_ENDPOINT
         };
         Self(self.0.iter().filter(|(series, _)| wanted(series)).map(|(s, v)| (s.clone(), *v)).collect())
+    }
+}
+
+/// Places on the page come and go, but nothing that was counted does.
+const CLOSES_BY_ENDPOINT: &str = "synfin_tcp_endpoint_closes_total";
+
+impl Page {
+    /// Where what is counted by endpoint does not sum to what is counted without.
+    pub fn unequal_sums(&self) -> Vec<String> {
+        let closes = ["local", "remote", "simultaneous", "reset", "timeout", "unknown"].map(|close| {
+            let label = format!("close=\"{close}\"");
+            (self.sum("synfin_tcp_connections_closed_total", &[&label]), self.sum(CLOSES_BY_ENDPOINT, &[&label]), close)
+        });
+        let no_port = (
+            self.sum("synfin_tcp_connect_failures_total", &["reason=\"no_local_port\""]),
+            self.sum("synfin_ephemeral_port_failures_total", &[]),
+            "no_local_port",
+        );
+        let all = closes.into_iter().chain([no_port]);
+        let unequal = all.filter(|(sum, by_endpoint, _)| sum != by_endpoint);
+        unequal.map(|(sum, by_endpoint, what)| format!("{what} by endpoint: {by_endpoint} of {sum}")).collect()
     }
 }
 

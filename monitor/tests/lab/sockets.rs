@@ -5,6 +5,19 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+/// Lets this process hold `count` sockets; panics when it may not.
+pub fn allow_descriptors(count: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the struct, which outlives the call.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    if limit.rlim_cur < count {
+        let raised = libc::rlimit { rlim_cur: count, rlim_max: limit.rlim_max.max(count) };
+        // SAFETY: the kernel reads the struct, which outlives the call.
+        let status = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) };
+        assert_eq!(status, 0, "{count} open files are needed, {} allowed: raise `ulimit -n`", limit.rlim_max);
+    }
+}
+
 /// An unconnected TCP socket of the family of `address`.
 pub fn socket(address: SocketAddr) -> Socket {
     Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).expect("a TCP socket")

@@ -101,6 +101,7 @@ impl Watch {
             let delta = after.since(before);
             let mut wrong = expected.differences(&delta.tcp_counters());
             wrong.extend(losses(&delta));
+            wrong.extend(delta.unequal_sums());
             match (wrong.is_empty(), right_since) {
                 (true, None) => right_since = Some(Instant::now()),
                 (true, Some(since)) if since.elapsed() >= STILL => return (wrong, delta),

@@ -25,7 +25,7 @@ const PEERS: [Peer; 8] = [
     Peer { program: "tcplife", packages: &["libbpf-tools"] },
 ];
 /// Checks the metrics page. Its package is unpacked and not installed, because that would start a server.
-const PROMTOOL: &str = "promtool";
+pub const PROMTOOL: &str = "promtool";
 const PROMTOOL_PACKAGE: &str = "prometheus";
 
 /// All that tests need.

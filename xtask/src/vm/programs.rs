@@ -6,16 +6,18 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::system::find_program;
+use crate::test::peers;
 use crate::{environment, step};
 
 /// What the tests call, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("ss", "iproute2"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("bpftool", "bpftool"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
+    (peers::PROMTOOL, "prometheus"),
 ];
 
 /// Puts the programs into `root`'s `bin`, and their libraries where they lie here.
@@ -24,9 +26,13 @@ const PROGRAMS: [(&str, &str); 6] = [
 /// A program is missing, or the disk is full.
 pub fn add(root: &Path) -> Result<()> {
     for (name, package) in PROGRAMS {
-        let Some(path) = find_program(name) else { bail!("no {name} on PATH; Debian: {package}") };
+        let unpacked = peers::folder().join(name);
+        let path = find_program(name).or_else(|| unpacked.is_file().then_some(unpacked));
+        let Some(path) = path else { bail!("no {name} on PATH; Debian: {package}") };
         copy(&path, &root.join("bin").join(name))?;
-        for library in libraries(&step::output(environment::clean("ldd").arg(&path))?) {
+        // ldd fails on a program that needs no library at all.
+        let needed = step::output(environment::clean("ldd").arg(&path)).unwrap_or_default();
+        for library in libraries(&needed) {
             let to = root.join(library.trim_start_matches('/'));
             if !to.exists() {
                 copy(Path::new(library), &to)?;

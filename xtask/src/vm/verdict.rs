@@ -16,71 +16,68 @@ pub struct Ran {
     pub time: String,
 }
 
-/// What became of the tests on one kernel.
+/// A test target that did not pass, and the end of what it said.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Passed {
-        ran: Vec<Ran>,
-        seconds: u64,
-    },
-    Failed {
-        lines: Vec<String>,
-    },
-    /// A processor of the machine stood still and the kernel's watchdog ended it: that says nothing of the tests.
-    Stuck {
-        lines: Vec<String>,
-    },
+pub struct Failed {
+    pub target: String,
+    pub lines: Vec<String>,
 }
 
-/// How the watchdogs of the kernel begin their lines.
-const WATCHDOGS: [&str; 2] = ["watchdog: BUG: soft lockup", "rcu: INFO: "];
+/// What became of the tests in one boot.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub ran: Vec<Ran>,
+    /// In their order; those that the machine did not come to are among them.
+    pub failed: Vec<Failed>,
+    pub seconds: u64,
+}
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Passed { ran, seconds } => {
-                write!(f, "pass, {} tests, {seconds} s", ran.iter().map(|ran| ran.tests).sum::<u32>())?;
-                ran.iter().try_for_each(|Ran { target, tests, time }| write!(f, "\n  {target}: {tests} tests, {time}"))
-            }
-            Self::Failed { lines } => write!(f, "FAIL\n  {}", lines.join("\n  ")),
-            Self::Stuck { lines } => write!(f, "a processor stood still\n  {}", lines.join("\n  ")),
-        }
+impl Verdict {
+    /// Every target reported with status 0, and tests did run.
+    pub fn passed(&self) -> bool {
+        self.failed.is_empty() && self.ran.iter().any(|ran| ran.tests > 0)
     }
 }
 
-/// Passed means: every target reported with status 0, and tests did run.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tests: u32 = self.ran.iter().map(|ran| ran.tests).sum();
+        let word = if self.passed() { "pass" } else { "FAIL" };
+        write!(f, "{word}, {tests} tests passed, {} s", self.seconds)?;
+        self.ran.iter().try_for_each(|Ran { target, tests, time }| write!(f, "\n  {target}: {tests} tests, {time}"))?;
+        self.failed
+            .iter()
+            .try_for_each(|Failed { target, lines }| write!(f, "\n  {target}: FAIL\n    {}", lines.join("\n    ")))
+    }
+}
+
+/// Judges the log of a boot that was to run `targets`.
 pub fn judge(log: &str, targets: &[&str], seconds: u64) -> Verdict {
     let lines: Vec<&str> = log.lines().map(str::trim_end).collect();
-    let (mut ran, mut wrong, mut from) = (Vec::new(), Vec::new(), 0);
+    let (mut verdict, mut from) = (Verdict { ran: Vec::new(), failed: Vec::new(), seconds }, 0);
     for target in targets {
         let head = format!("{RESULT} {target} ");
+        let mut fail = |why: String, said: &[&str]| {
+            let lines = std::iter::once(why).chain(said.iter().take(SHOWN).map(|line| (*line).to_owned()));
+            verdict.failed.push(Failed { target: (*target).to_owned(), lines: lines.collect() });
+        };
         let Some(end) = (from..lines.len()).find(|at| lines[*at].starts_with(&head)) else {
-            wrong.push(format!("{target}: the machine ended before it did"));
-            let last = &lines[from.max(lines.len().saturating_sub(SHOWN))..];
-            wrong.extend(shown(last));
-            if last.iter().any(|line| WATCHDOGS.iter().any(|watchdog| line.contains(watchdog))) {
-                return Verdict::Stuck { lines: wrong };
-            }
-            break;
+            fail("the machine ended before it did".into(), &lines[from.max(lines.len().saturating_sub(SHOWN))..]);
+            from = lines.len();
+            continue;
         };
         let said = &lines[from..end];
         match (lines[end].strip_prefix(&head), said.iter().find_map(|line| passed(line))) {
-            (Some("0"), Some((tests, time))) => ran.push(Ran { target: (*target).to_owned(), tests, time }),
+            (Some("0"), Some((tests, time))) => verdict.ran.push(Ran { target: (*target).to_owned(), tests, time }),
             (status, _) => {
-                wrong.push(format!("{target}: status {}", status.unwrap_or_default()));
                 let failures = said.iter().position(|line| *line == "failures:");
-                wrong.extend(shown(&said[failures.unwrap_or(said.len().saturating_sub(SHOWN))..]));
+                let said = &said[failures.unwrap_or(said.len().saturating_sub(SHOWN))..];
+                fail(format!("status {}", status.unwrap_or_default()), said);
             }
         }
         from = end + 1;
     }
-    if wrong.is_empty() && ran.iter().any(|ran| ran.tests > 0) {
-        return Verdict::Passed { ran, seconds };
-    }
-    if wrong.is_empty() {
-        wrong.push("no test ran".to_owned());
-    }
-    Verdict::Failed { lines: wrong }
+    verdict
 }
 
 /// `test result: ok. 6 passed; 0 failed; …; finished in 1.23s`: how many and how long.
@@ -90,34 +87,36 @@ fn passed(line: &str) -> Option<(u32, String)> {
     Some((rest.split(' ').next()?.parse().ok()?, time.to_owned()))
 }
 
-fn shown<'a>(lines: &'a [&str]) -> impl Iterator<Item = String> + use<'a> {
-    lines.iter().take(SHOWN).map(|line| format!("  {line}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(log: &str, expected: Verdict) {
-        assert_eq!(judge(log, &["kernel_a", "kernel_b"], 9), expected, "{log}");
-    }
-
-    fn failed(lines: &[&str]) -> Verdict {
-        Verdict::Failed { lines: lines.iter().map(|line| (*line).to_owned()).collect() }
+    fn check(log: &str, ran: &[(&str, u32, &str)], failed: &[(&str, &[&str])], passed: bool) {
+        let ran = ran.iter().map(|&(target, tests, time)| Ran { target: target.into(), tests, time: time.into() });
+        let failed = failed.iter().map(|&(target, lines)| Failed {
+            target: target.into(),
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+        });
+        let expected = Verdict { ran: ran.collect(), failed: failed.collect(), seconds: 9 };
+        let verdict = judge(log, &["kernel_a", "kernel_b"], 9);
+        assert_eq!((verdict.passed(), verdict), (passed, expected), "{log}");
     }
 
     #[test]
     fn only_tests_that_ran_and_said_so_have_passed() {
-        let ran = |target: &str, tests, time: &str| Ran { target: target.into(), tests, time: time.into() };
         check(
             "test result: ok. 6 passed; 0 failed; finished in 1.50s\r\nsynfin-vm-result kernel_a 0\r\n\
              test result: ok. 0 passed; 0 failed; 9 filtered out; finished in 0.00s\nsynfin-vm-result kernel_b 0\n",
-            Verdict::Passed { ran: vec![ran("kernel_a", 6, "1.50s"), ran("kernel_b", 0, "0.00s")], seconds: 9 },
+            &[("kernel_a", 6, "1.50s"), ("kernel_b", 0, "0.00s")],
+            &[],
+            true,
         );
         check(
             "test result: ok. 0 passed\nsynfin-vm-result kernel_a 0\ntest result: ok. 0 passed\nsynfin-vm-result kernel_b 0",
-            failed(&["no test ran"]),
+            &[("kernel_a", 0, ""), ("kernel_b", 0, "")],
+            &[],
+            false,
         );
     }
 
@@ -125,19 +124,21 @@ mod tests {
     fn every_failure_is_shown() {
         check(
             "running\nfailures:\nit broke\nsynfin-vm-result kernel_a 101\nnot found\nsynfin-vm-result kernel_b 127",
-            failed(&["kernel_a: status 101", "  failures:", "  it broke", "kernel_b: status 127", "  not found"]),
+            &[],
+            &[("kernel_a", &["status 101", "failures:", "it broke"]), ("kernel_b", &["status 127", "not found"])],
+            false,
         );
         check(
             "test result: ok. 6 passed\nsynfin-vm-result kernel_a 0\nKernel panic",
-            failed(&["kernel_b: the machine ended before it did", "  Kernel panic"]),
+            &[("kernel_a", 6, "")],
+            &[("kernel_b", &["the machine ended before it did", "Kernel panic"])],
+            false,
         );
     }
 
     #[test]
-    fn a_machine_that_stood_still_is_neither() {
-        let lines =
-            ["kernel_a: the machine ended before it did", "  [ 56.2] rcu: INFO: rcu_preempt self-detected stall"];
-        let lines = lines.map(str::to_owned).to_vec();
-        check("[ 56.2] rcu: INFO: rcu_preempt self-detected stall", Verdict::Stuck { lines });
+    fn what_the_machine_did_not_come_to_has_failed() {
+        let end = "the machine ended before it did";
+        check("Oops", &[], &[("kernel_a", &[end, "Oops"]), ("kernel_b", &[end])], false);
     }
 }
