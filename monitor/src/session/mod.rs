@@ -4,6 +4,7 @@ mod background;
 pub mod clock;
 mod evidence;
 pub mod foreground;
+mod options;
 mod schedule;
 pub mod signals;
 mod survey;
@@ -14,13 +15,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::aggregate::Snapshot;
-use crate::config::EndpointDetail;
 use crate::core::{Core, CoreOptions, Gauges, OWNERS_DEFAULT, Observer};
 use crate::host::{CgroupNames, NetnsBook};
 use crate::input::{Input, Walk};
-use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, Records, Skipped};
+use crate::kernel::{self, CounterReader, LoadError, Missed, Probes, Records, Skipped};
 
 use background::Background;
+pub use options::{LiveOptions, SessionOptions};
 pub use schedule::Schedule;
 use survey::{Depth, Survey, survey};
 pub use waker::Waker;
@@ -34,31 +35,6 @@ const BATCH: usize = 32_768;
 const FRESH: Duration = Duration::from_millis(500);
 /// Figures of /proc are read so often.
 const HOST_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How to watch.
-#[derive(Clone, Debug)]
-pub struct SessionOptions {
-    pub load: LoadOptions,
-    /// Bound of the connection table.
-    pub max_connections: usize,
-    /// Values of the label `unit` before `other`.
-    pub units: usize,
-    /// Rows of a metric before `other`.
-    pub top: usize,
-    pub endpoints: EndpointDetail,
-    /// Values of the label `namespace` before `other`; read only where all namespaces are watched.
-    pub namespaces: usize,
-    /// The least time between two walks over the socket tables.
-    pub census_interval: Duration,
-}
-
-/// What can be changed while the watch goes on; as in [`SessionOptions`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LiveOptions {
-    pub top: usize,
-    pub endpoints: EndpointDetail,
-    pub census_interval: Duration,
-}
 
 /// Gets a copy of every input of the core, in order: for trace files.
 pub type Tap = Box<dyn FnMut(&Input<'_>) + Send>;
