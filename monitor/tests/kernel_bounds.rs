@@ -5,11 +5,12 @@ mod lab;
 use lab::daemon::{ADDRESS, Daemon, Scraper, after_next_census};
 use lab::expect::{CLIENT_FOLLOWS, Expect, LISTENER, SERVER_CLOSES};
 use lab::netns::Netns;
-use lab::place::Family;
+use lab::place::{self, Family};
 use lab::sockets::*;
 use lab::tables;
+use lab::tun::Tun;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 const RESIDENT_LIMIT_KIB: u64 = 64 * 1024;
@@ -64,6 +65,40 @@ fn a_full_table_costs_detail_that_is_counted_and_no_totals() {
         }
     }
     assert!(wrong.is_empty(), "transitions with a full table:\n{}", wrong.join("\n"));
+    daemon.stop();
+}
+
+#[test]
+fn a_connect_that_a_full_table_lets_go_of_is_one_attempt() {
+    const CONNECTS: u8 = 250;
+    let netns = Netns::new();
+    let tun = Tun::new(&netns);
+    // Nobody answers behind the device. Each destination once: the kernel would not send two alike to wait together.
+    let connect = |port| {
+        let to = (2..2 + CONNECTS).map(|host| SocketAddr::from((place::tun_peer(host), port)));
+        netns.run(|| to.map(connect_nonblocking).collect::<Vec<_>>())
+    };
+    let older = connect(4000);
+    let daemon = Daemon::start(&netns, &["--max-connections", "100"]);
+    let mut scraper = Scraper::connect(&netns);
+    let before = scraper.scrape();
+    // The lab's own, until the daemon was ready.
+    let attempts = before.value("synfin_tcp_connect_attempts_total");
+    assert!(attempts < 50.0, "{attempts} attempts: connects older than the daemon are among them");
+    let younger = connect(4001);
+    after_next_census(&mut scraper);
+    let page = after_next_census(&mut scraper).since(&before);
+    assert_eq!(page.value("synfin_tcp_connect_attempts_total"), f64::from(CONNECTS));
+    drop((older, younger));
+    let mut failures = 0.0;
+    lab::wait_until("the failure of each", Duration::from_secs(5), || {
+        let page = scraper.scrape().since(&before);
+        assert_eq!(page.value("synfin_tcp_connect_attempts_total"), f64::from(CONNECTS));
+        failures = page.sum("synfin_tcp_connect_failures_total", &[]);
+        failures >= 2.0 * f64::from(CONNECTS)
+    });
+    assert_eq!(failures, 2.0 * f64::from(CONNECTS), "those older than the daemon fail too");
+    drop(tun);
     daemon.stop();
 }
 

@@ -72,7 +72,8 @@ fn kernel_objects(pid: u32) -> Vec<(&'static str, u32)> {
 fn a_second_daemon_on_the_same_port_says_so_and_ends_with_status_2() {
     let netns = Netns::new();
     let _first = Daemon::start(&netns, &[]);
-    check_refusal(Daemon::spawn(&netns, run_command()), &["10060"]);
+    let log = check_refusal(Daemon::spawn(&netns, run_command()), &["10060"]);
+    assert_eq!(log.to_lowercase().matches("address already in use").count(), 1, "the cause is said once: {log}");
 }
 
 #[test]
@@ -84,12 +85,13 @@ fn without_rights_it_names_the_capabilities_and_ends_with_status_2() {
 }
 
 /// It must end with status 2 and exactly one line, with all of `words` in it.
-fn check_refusal(daemon: Daemon, words: &[&str]) {
+fn check_refusal(daemon: Daemon, words: &[&str]) -> String {
     let (status, _, log) = daemon.wait(Duration::from_secs(10));
     assert_eq!(status.code(), Some(2), "{status}: {log}");
     let errors: Vec<&str> = log.lines().filter(|line| !line.contains("level=info")).collect();
     assert_eq!(errors.len(), 1, "one line that says why:\n{log}");
     assert!(words.iter().all(|word| errors[0].contains(word)), "{words:?} in: {}", errors[0]);
+    errors[0].to_owned()
 }
 
 #[test]

@@ -46,14 +46,53 @@ fn trace(btf: &Path) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// Exit status and answer of `synfin check`.
+fn check_json(btf: &Path) -> (Option<i32>, serde_json::Value) {
+    let output = Command::new(program())
+        .args(["check", "--json", "--web.listen-address", "127.0.0.1:0", "--btf"])
+        .arg(btf)
+        .output()
+        .expect("the program starts");
+    let answer = serde_json::from_slice(&output.stdout);
+    (output.status.code(), answer.unwrap_or_else(|error| panic!("{error}: {output:?}")))
+}
+
+#[test]
+fn a_full_disk_is_said_with_what_could_not_be_written() {
+    let check = |command: &mut Command, line: &str| {
+        let output = command.output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or_default();
+        assert_eq!((output.status.code(), last), (Some(2), line), "{said}");
+    };
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("a device that is always full");
+    let synfin = |args: &[&str]| {
+        let mut command = Command::new(program());
+        command.args(args);
+        command
+    };
+    let no_space = "No space left on device (os error 28)";
+    check(&mut synfin(&["record", "/dev/full"]), &format!("synfin: cannot write /dev/full: {no_space}"));
+    let to_stdout = format!("synfin: cannot write to stdout: {no_space}");
+    check(synfin(&["record", "-"]).stdout(full()), &to_stdout);
+    check(synfin(&["trace"]).stdout(full()), &to_stdout);
+    check(synfin(&["man"]).stdout(full()), &to_stdout);
+}
+
 #[test]
 fn type_information_that_does_not_suit_is_one_line_and_status_2() {
     let check = |btf: &Path, words: &[&str]| {
         let (status, said) = trace(btf);
         assert_eq!((status, said.lines().count()), (Some(2), 1), "{said}");
         for word in words {
-            assert!(said.contains(word), "{word} is not in {said}");
+            assert_eq!(said.matches(word).count(), 1, "{word} is to be said once in {said}");
         }
+        let (status, said) = check_json(btf);
+        assert_eq!(status, Some(2), "check takes it for usable: {said}");
+        let item =
+            said["items"].as_array().and_then(|items| items.iter().find(|item| item["id"] == "btf")).expect("an item");
+        let finding = item["finding"].as_str().unwrap_or_default();
+        assert!(item["verdict"] == "missing" && words.iter().all(|word| finding.contains(word)), "{item}");
     };
     let whole = std::fs::read(KERNEL_BTF).expect("this kernel has BTF");
     let (empty, cut) = (Made::new("empty", b""), Made::new("cut", &whole[..whole.len() / 2]));
@@ -82,4 +121,11 @@ fn a_kernel_without_the_census_is_watched_without_it() {
     let blind = Made::new("blind", &btf_without("bpf_iter_tcp"));
     let (status, said) = trace(&blind.0);
     assert_eq!(status, Some(0), "{said}");
+    let (_, answer) = check_json(&blind.0);
+    let conclusion = answer["conclusion"].as_str().unwrap_or_default();
+    assert!(
+        conclusion.contains("iter_tcp cannot be attached, so sockets older than the daemon are unknown"),
+        "{conclusion}"
+    );
+    assert!(!answer.to_string().contains("netlink works"), "{answer}");
 }

@@ -12,7 +12,6 @@ const SUSPECTS_LIMIT: usize = 4096;
 pub struct Aggregates {
     pub opened: PerRole<u64>,
     pub closed: PerRole<[u64; Close::COUNT]>,
-    pub connect_attempts: u64,
     pub connect_failures: [u64; ConnectFailure::COUNT],
     pub handshake: PerRole<Histogram>,
     pub handshake_unmeasured: PerRole<[u64; Unmeasured::COUNT]>,
@@ -37,7 +36,6 @@ impl Default for Aggregates {
         Self {
             opened: [0; Role::COUNT],
             closed: [[0; Close::COUNT]; Role::COUNT],
-            connect_attempts: 0,
             connect_failures: [0; ConnectFailure::COUNT],
             handshake: std::array::from_fn(|_| Histogram::new(&HANDSHAKE_NS)),
             handshake_unmeasured: [[0; Unmeasured::COUNT]; Role::COUNT],
@@ -69,7 +67,6 @@ impl Aggregates {
                     by_netns.apply(*netns, *from, *to);
                 }
             }
-            Outcome::ConnectAttempt => self.connect_attempts += 1,
             Outcome::Opened { role, handshake } => {
                 self.opened[role.index()] += 1;
                 self.apply_handshake(*role, *handshake);
@@ -157,7 +154,6 @@ mod tests {
                 said.push(format!("{name} {value}"));
             }
         };
-        say("attempts".into(), a.connect_attempts);
         for reason in ConnectFailure::ALL {
             say(format!("failed {}", reason.label()), a.connect_failures[reason.index()]);
         }
@@ -201,7 +197,6 @@ mod tests {
             retransmits: 0,
         };
 
-        check(Outcome::ConnectAttempt, &["attempts 1"]);
         check(opened(Client, HandshakeTime::Measured(1)), &["opened client 1", "handshake client 1"]);
         check(
             opened(Server, HandshakeTime::Unmeasured(Unmeasured::SynCookie)),

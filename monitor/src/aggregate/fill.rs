@@ -57,7 +57,6 @@ impl Aggregates {
             odd_transitions: self.odd_transitions + readings.counters.odd_state,
             opened: self.opened,
             closed: self.closed,
-            connect_attempts: self.connect_attempts,
             connect_failures: self.connect_failures,
             handshake: self.handshake.clone(),
             handshake_unmeasured: self.handshake_unmeasured,

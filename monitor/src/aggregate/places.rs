@@ -85,6 +85,23 @@ impl<K: Ord + Clone, C: Tally + Copy> Places<K, C> {
         }
     }
 
+    /// All keys go on under other names. Those that get the same one are one from then on, with what they counted together.
+    pub fn rename_all(&mut self, name: impl Fn(&K) -> K) {
+        for (old, counted) in std::mem::take(&mut self.shown) {
+            self.shown.entry(name(&old)).or_default().add(counted);
+        }
+    }
+
+    /// Shows at most so many from now on; those beyond, who counted the least, go to the remainder.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        while self.shown.len() > limit {
+            let least = self.shown.iter().min_by_key(|(_, counted)| counted.weight()).map(|(key, _)| key.clone());
+            let Some(counted) = least.and_then(|key| self.shown.remove(&key)) else { break };
+            self.other.add(counted);
+        }
+    }
+
     /// Those that are shown, in their order.
     pub fn shown(&self) -> impl Iterator<Item = (&K, C)> {
         self.shown.iter().map(|(key, counted)| (key, *counted))
@@ -127,6 +144,30 @@ impl<K: Ord + Clone + std::hash::Hash, C: Tally + Copy> Ranked<K, C> {
             self.places.count(&key, counts);
         }
         self.places.count_other(other);
+    }
+
+    /// As [`Places::rename_all`].
+    pub fn rename_all(&mut self, name: impl Fn(&K) -> K) {
+        let mut counted = TopK::new(self.counted.capacity());
+        self.counted.iter().for_each(|(key, weight)| counted.add(name(key), *weight));
+        self.counted = counted;
+        self.places.rename_all(name);
+    }
+
+    /// Nobody is a candidate until it counts again: who is shown stays so until somebody else needs the place.
+    pub fn forget_candidates(&mut self) {
+        self.counted = TopK::new(self.counted.capacity());
+    }
+
+    /// As [`Places::set_limit`].
+    pub fn set_limit(&mut self, limit: usize) {
+        let mut counted = TopK::new(RANKED_CAPACITY.max(2 * limit));
+        // Heaviest first, so that a smaller table keeps them.
+        let held = std::mem::replace(&mut self.counted, TopK::new(0));
+        let all = held.len();
+        held.finish(all).entries.into_iter().for_each(|(key, weight)| counted.add(key, weight));
+        self.counted = counted;
+        self.places.set_limit(limit);
     }
 
     /// As [`Places`].

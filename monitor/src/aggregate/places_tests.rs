@@ -76,6 +76,29 @@ fn the_ranked_are_those_that_counted_most_so_far() {
     check("and comes back", &[("b", 3)], 0, &[("b", 3), ("c", 2)], 22, 1);
 }
 
+#[test]
+fn the_ranked_go_on_under_other_names_and_in_fewer_places() {
+    let mut ranked = Ranked::<String, u64>::new(3);
+    let grown = |keys: &[(&str, u64)]| keys.iter().map(|&(key, count)| (key.to_owned(), count)).collect::<Vec<_>>();
+    let shown = |ranked: &Ranked<String, u64>| {
+        let rows = ranked.places().shown().map(|(key, count)| format!("{key} {count}"));
+        rows.chain([format!("rest {}", ranked.places().other())]).collect::<Vec<_>>().join(", ")
+    };
+    ranked.take(grown(&[("a1", 5), ("a2", 7), ("b1", 1), ("c1", 2)]), 0);
+    assert_eq!(shown(&ranked), "a1 5, a2 7, c1 2, rest 1");
+    ranked.rename_all(|key| key[..1].to_owned());
+    assert_eq!(shown(&ranked), "a 12, c 2, rest 1", "what was in the rest stays there");
+    ranked.take(grown(&[("a", 1), ("b", 1)]), 0);
+    assert_eq!(shown(&ranked), "a 13, b 1, c 2, rest 1");
+    ranked.set_limit(1);
+    assert_eq!(shown(&ranked), "a 13, rest 4");
+    ranked.take(grown(&[("a1", 1)]), 0);
+    assert_eq!(shown(&ranked), "a 13, rest 5");
+    ranked.forget_candidates();
+    ranked.take(grown(&[("a1", 1)]), 0);
+    assert_eq!(shown(&ranked), "a1 1, rest 18", "who counts no more gives way");
+}
+
 proptest! {
     #[test]
     fn nothing_counted_is_lost_and_the_remainder_never_goes_back(

@@ -60,7 +60,6 @@ pub struct Snapshot {
 
     pub opened: PerRole<u64>,
     pub closed: PerRole<[u64; Close::COUNT]>,
-    pub connect_attempts: u64,
     pub connect_failures: [u64; ConnectFailure::COUNT],
     /// Only client and server are ever filled.
     pub handshake: PerRole<Histogram>,
@@ -92,4 +91,11 @@ pub struct Snapshot {
     pub units_folded: u64,
     /// TIME_WAIT, ports, listeners, CLOSE_WAIT.
     pub figures: Figures,
+}
+
+impl Snapshot {
+    /// Sockets that entered SYN_SENT, which only CLOSE leads to; as exact as all transitions.
+    pub fn connect_attempts(&self) -> u64 {
+        self.transitions[TcpState::Close.index()][TcpState::SynSent.index()]
+    }
 }

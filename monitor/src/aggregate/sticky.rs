@@ -17,6 +17,17 @@ impl<K: Clone + Ord> Sticky<K> {
         Self { places, empty: VecDeque::new(), shown: Vec::new() }
     }
 
+    /// Another number of keys on a page.
+    pub fn set_places(&mut self, places: usize) {
+        self.places = places;
+    }
+
+    /// Those without anything leave the page.
+    pub fn forget(&mut self) {
+        self.empty.clear();
+        self.shown.clear();
+    }
+
     /// The keys of the next page: the first of `rows` (the most important first), then, as far as there is room, those that were shown
     /// before. Each comes once.
     pub fn page<V: Default>(&mut self, rows: Vec<(K, V)>) -> Vec<(K, V)> {
@@ -46,6 +57,18 @@ mod tests {
         check(&[('a', 9), ('c', 5), ('e', 4), ('d', 3)], &[('a', 9), ('c', 5), ('e', 4)]);
         check(&[], &[('a', 0), ('c', 0), ('e', 0)]);
         check(&[], &[('a', 0), ('c', 0), ('e', 0)]);
+    }
+
+    #[test]
+    fn places_can_become_more_or_fewer_and_the_emptied_be_forgotten() {
+        let mut sticky = Sticky::new(2);
+        sticky.page(vec![('a', 2), ('b', 1)]);
+        sticky.set_places(1);
+        assert_eq!(sticky.page(vec![('a', 2), ('b', 1)]), [('a', 2)]);
+        sticky.set_places(3);
+        assert_eq!(sticky.page(vec![('c', 1)]), [('c', 1), ('a', 0)]);
+        sticky.forget();
+        assert_eq!(sticky.page(vec![('b', 1)]), [('b', 1)]);
     }
 
     #[test]

@@ -84,6 +84,11 @@ impl<K: Hash + Ord + Clone, V: Tally> TopK<K, V> {
         self.slots.iter()
     }
 
+    /// Keys held at most.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Keys held now.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -47,11 +47,11 @@ pub fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     if args.json && verdict == Verdict::Missing {
         eprintln!("{}", report.conclusion());
     }
-    match print(&text).map_err(anyhow::Error::from) {
+    match print(&text) {
         // Whoever reads only the start still gets the whole status.
         Ok(()) => {}
         Err(error) if is_broken_pipe(&error) => {}
-        Err(error) => return Err(error.context("writing to stdout")),
+        Err(error) => return Err(error),
     }
     Ok(ExitCode::from(verdict.exit_status()))
 }

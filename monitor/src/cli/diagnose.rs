@@ -18,7 +18,7 @@ use crate::diagnose::{Evidence, RULES, diagnose, text};
 use crate::history::History;
 use crate::host::{count_netns, sysctl_files::read_sysctl_files};
 use crate::session::Session;
-use crate::session::foreground::{self, Foreground};
+use crate::session::foreground::{Foreground, Until};
 use crate::socket::{Answer, AskError, Question, ask};
 use crate::{daemon, logging};
 
@@ -146,10 +146,11 @@ fn watch(settings: &Settings, window: Duration) -> anyhow::Result<Evidence> {
         log.filter = "warn".parse().context("the level of the log")?;
     }
     logging::init(&log)?;
+    let until = Until::signal()?;
     let (session, waker, _) = daemon::open_session(settings, None)?;
     eprintln!("synfin: watching for {}; what was before is not known", seconds(window));
     let watch = Watch { history: History::default(), began: None, window, evidence: None };
-    let (_, watch) = foreground::run(session, &waker, None, watch)?;
+    let (_, watch) = until.run(session, &waker, None, watch)?;
     watch.evidence.context("interrupted before the time was over, so there is nothing to diagnose")
 }
 

@@ -1,7 +1,5 @@
 //! Connections and transitions as lines on stdout: what `synfin trace` and `synfin replay` share.
 
-use std::io::{BufWriter, Stdout, Write};
-
 use super::trace_filter::{Subject, TraceFilter};
 use crate::core::Observer;
 use crate::event::{CgroupId, Detail, Event, KernelTime, Transition};
@@ -31,7 +29,6 @@ pub struct Lines {
     options: LineOptions,
     wall_offset_ns: i64,
     seen: Vec<Item>,
-    out: BufWriter<Stdout>,
     titled: bool,
     printed: u64,
 }
@@ -39,18 +36,29 @@ pub struct Lines {
 impl Lines {
     /// `wall_offset_ns` turns kernel time into wall time.
     pub fn new(options: LineOptions, wall_offset_ns: i64) -> Self {
-        let out = BufWriter::new(std::io::stdout());
-        Self { options, wall_offset_ns, seen: Vec::new(), out, titled: false, printed: 0 }
+        Self { options, wall_offset_ns, seen: Vec::new(), titled: false, printed: 0 }
     }
 
     /// Prints what was seen since the last call, and says whether more is wanted.
     ///
     /// # Errors
     /// Those of writing to stdout.
-    pub fn print(&mut self, mut unit: impl FnMut(CgroupId) -> String) -> anyhow::Result<bool> {
+    pub fn print(&mut self, unit: impl FnMut(CgroupId) -> String) -> anyhow::Result<bool> {
+        let text = self.text(unit)?;
+        super::print(&text)?;
+        Ok(self.options.left.is_none_or(|left| self.printed < left))
+    }
+
+    /// What was seen since the last call.
+    ///
+    /// # Errors
+    /// When a line cannot be put into JSON.
+    pub fn text(&mut self, mut unit: impl FnMut(CgroupId) -> String) -> anyhow::Result<String> {
+        let mut text = String::new();
         if !self.titled && !self.options.json {
             self.titled = true;
-            writeln!(self.out, "{}", if self.options.transitions { transition_header() } else { connection_header() })?;
+            text += &if self.options.transitions { transition_header() } else { connection_header() };
+            text += "\n";
         }
         let mut seen = std::mem::take(&mut self.seen);
         for item in seen.drain(..) {
@@ -60,13 +68,13 @@ impl Lines {
             let unit = unit(item.cgroup());
             if self.options.filter.matches(&item.subject(&unit)) {
                 let wall = self.wall(item.at());
-                writeln!(self.out, "{}", item.line(&unit, wall, self.options.json)?)?;
+                text += &item.line(&unit, wall, self.options.json)?;
+                text += "\n";
                 self.printed += 1;
             }
         }
         self.seen = seen;
-        self.out.flush()?;
-        Ok(self.options.left.is_none_or(|left| self.printed < left))
+        Ok(text)
     }
 
     fn wall(&self, at: KernelTime) -> WallTime {

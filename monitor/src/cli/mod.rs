@@ -91,7 +91,7 @@ pub fn main() -> ExitCode {
         // `synfin trace | head`: the reader has what it wanted.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("synfin: {error:#}");
+            eprintln!("synfin: {}", output::one_line(&error));
             ExitCode::from(COULD_NOT)
         }
     }

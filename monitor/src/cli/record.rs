@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -15,7 +15,7 @@ use crate::config::{self, CommonFlags, Flags, KernelFlags, NetnsScope, parse_dur
 use crate::core::Observer;
 use crate::host::read_release;
 use crate::input::Input;
-use crate::session::foreground::{self, Foreground};
+use crate::session::foreground::{Foreground, Until};
 use crate::session::{Session, clock};
 use crate::trace::{Head, TraceWriter};
 use crate::{daemon, logging};
@@ -47,6 +47,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         "stdout is a terminal and the record is binary; name a file, or pipe it into `synfin replay -`"
     );
     let flags = Flags { common: args.common.clone(), kernel: args.kernel.clone(), ..Flags::default() };
+    let until = Until::signal()?;
     let settings = config::load(&flags)?;
     logging::init(&settings.log)?;
     let writer = Arc::new(Mutex::new(Writer::default()));
@@ -62,47 +63,72 @@ pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
         all_namespaces: settings.kernel.netns == NetnsScope::All,
     };
     lock(&writer).open(&args.file, &head)?;
-    let (core, _) = foreground::run(session, &waker, args.duration, Recorder(writer.clone()))?;
+    let (core, _) = until.run(session, &waker, args.duration, Recorder(writer.clone()))?;
     lock(&writer).finish()?;
     let lost = core.lost();
     tracing::info!(events = core.events(), ring_full = lost.ring_full, probe_missed = lost.probe_missed, "recorded");
     Ok(ExitCode::SUCCESS)
 }
 
+/// A record whose writer is killed lacks this much at most, beside what the last frame lacks.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
 /// The file, and the first error of writing to it.
 #[derive(Default)]
 struct Writer {
-    trace: Option<TraceWriter<BufWriter<Box<dyn Write + Send>>>>,
+    out: Option<Out>,
     error: Option<io::Error>,
+}
+
+/// An open file and its name.
+struct Out {
+    trace: TraceWriter<BufWriter<Box<dyn Write + Send>>>,
+    name: String,
+    flushed: Instant,
 }
 
 impl Writer {
     fn open(&mut self, path: &Path, head: &Head) -> anyhow::Result<()> {
-        let out: Box<dyn Write + Send> = if path.as_os_str() == "-" {
-            Box::new(io::stdout())
+        let (to, name): (Box<dyn Write + Send>, _) = if path.as_os_str() == "-" {
+            (Box::new(io::stdout()), "to stdout".into())
         } else {
-            Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?)
+            let name = path.display().to_string();
+            (Box::new(File::create(path).with_context(|| format!("cannot write {name}"))?), name)
         };
-        self.trace = Some(TraceWriter::new(BufWriter::with_capacity(1 << 20, out), head)?);
+        let begun = TraceWriter::new(BufWriter::with_capacity(1 << 20, to), head).and_then(|mut trace| {
+            trace.flush()?;
+            Ok(trace)
+        });
+        let trace = begun.with_context(|| format!("cannot write {name}"))?;
+        self.out = Some(Out { trace, name, flushed: Instant::now() });
         Ok(())
     }
 
     fn write(&mut self, input: &Input<'_>) {
-        if let (Some(trace), None) = (&mut self.trace, &self.error) {
-            self.error = trace.write(input).err();
+        if let (Some(out), None) = (&mut self.out, &self.error) {
+            self.error = out.trace.write(input).err();
         }
     }
 
-    fn check(&mut self) -> io::Result<()> {
-        self.error.take().map_or(Ok(()), Err)
+    /// Between two inputs: whoever reads the file now finds whole frames.
+    fn look_after(&mut self, now: Instant) -> anyhow::Result<()> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        let result = match self.error.take() {
+            Some(error) => Err(error),
+            None if now.duration_since(out.flushed) < FLUSH_EVERY => Ok(()),
+            None => {
+                out.flushed = now;
+                out.trace.flush()
+            }
+        };
+        result.with_context(|| format!("cannot write {}", out.name))
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
-        self.check()?;
-        if let Some(trace) = self.trace.take() {
-            trace.finish()?;
-        }
-        Ok(())
+        let (error, out) = (self.error.take(), self.out.take());
+        let Some(Out { trace, name, .. }) = out else { return Ok(()) };
+        let result = error.map_or(Ok(()), Err).and_then(|()| trace.finish().map(drop));
+        result.with_context(|| format!("cannot write {name}"))
     }
 }
 
@@ -117,7 +143,7 @@ impl Observer for Recorder {}
 
 impl Foreground for Recorder {
     fn after_round(&mut self, _session: &mut Session) -> anyhow::Result<bool> {
-        lock(&self.0).check()?;
+        lock(&self.0).look_after(Instant::now())?;
         Ok(true)
     }
 }

@@ -140,3 +140,7 @@ impl Replay {
         Page::new(&Reading { snapshot: &snapshot, process: None, build: Build::CURRENT }).text()
     }
 }
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

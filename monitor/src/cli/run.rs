@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::{self, Flags};
-use crate::{daemon, logging};
+use crate::daemon::Daemon;
+use crate::logging;
 
 /// Runs the daemon: attaches the probes, serves the metrics page, answers the other commands
 ///
@@ -22,8 +23,9 @@ pub struct RunArgs {
 
 /// Settles settings and log, then hands over to the daemon.
 pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let daemon = Daemon::prepare()?;
     let settings = config::load(&args.flags)?;
     let log = logging::init(&settings.log)?;
-    daemon::run(&args.flags, settings, &log)?;
+    daemon.run(&args.flags, settings, &log)?;
     Ok(ExitCode::SUCCESS)
 }

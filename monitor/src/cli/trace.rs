@@ -10,7 +10,7 @@ use super::TraceFilter;
 use super::lines::{LineOptions, Lines};
 use crate::aggregate::Lost;
 use crate::config::{self, CommonFlags, Flags, KernelFlags, TrackerFlags, parse_duration};
-use crate::session::foreground::{self, Foreground};
+use crate::session::foreground::{Foreground, Until};
 use crate::session::{Session, clock};
 use crate::{daemon, logging};
 
@@ -52,6 +52,7 @@ pub fn run(args: TraceArgs) -> anyhow::Result<ExitCode> {
         tracker: args.tracker.clone(),
         ..Flags::default()
     };
+    let until = Until::signal()?;
     let settings = config::load(&flags)?;
     logging::init(&settings.log)?;
     let (session, waker, _) = daemon::open_session(&settings, None)?;
@@ -62,7 +63,7 @@ pub fn run(args: TraceArgs) -> anyhow::Result<ExitCode> {
         left: args.count.map(NonZeroU64::get),
     };
     let lines = Lines::new(options, clock::wall_offset_ns());
-    let (core, _) = foreground::run(session, &waker, args.duration, lines)?;
+    let (core, _) = until.run(session, &waker, args.duration, lines)?;
     warn_of_losses(core.lost());
     Ok(ExitCode::SUCCESS)
 }

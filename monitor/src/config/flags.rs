@@ -50,7 +50,9 @@ pub struct WebFlags {
 
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct KernelFlags {
-    /// Memory for records on their way to the daemon, all CPUs: a power of two, at least one page [default: 8MiB, 16MiB from 3 CPUs on]
+    /// Memory for records on their way to the daemon, for all CPUs together: a power of two, at least one page. Shared out in three
+    /// lanes a CPU, each rounded down to a power of two of pages, at least a page [default: 8MiB, 16MiB from 3 CPUs on, from 22 on as
+    /// much as gives each lane 256KiB]
     #[arg(long, value_name = "BYTES")]
     pub ring_bytes: Option<RingBytes>,
     /// Type information of the running kernel, for kernels that do not carry it [default: /sys/kernel/btf/vmlinux]

@@ -17,12 +17,20 @@ fn a_ring_is_a_power_of_two_of_at_least_a_page() {
 }
 
 #[test]
-fn more_cpus_get_more_of_a_ring_up_to_a_bound() {
-    let check = |cpus, mib: u32| assert_eq!(RingBytes::default_for(cpus).get(), mib << 20, "{cpus} CPUs");
+fn more_cpus_get_more_of_a_ring_and_no_lane_less_than_its_least() {
+    let check = |cpus: u32, mib: u32| {
+        let bytes = RingBytes::default_for(cpus).get();
+        assert_eq!(bytes, mib << 20, "{cpus} CPUs");
+        assert!(bytes / (3 * cpus) >= 256 << 10 || mib == 1024, "{cpus} CPUs");
+    };
     check(1, 8);
     check(2, 8);
     check(3, 16);
-    check(256, 16);
+    check(21, 16);
+    check(22, 32);
+    check(64, 64);
+    check(128, 128);
+    check(4096, 1024);
 }
 
 #[test]

@@ -62,6 +62,39 @@ impl Pages {
         }
     }
 
+    /// Rows beyond a smaller `top` go to the remainder, with what they counted.
+    pub fn set_top(&mut self, top: usize) {
+        self.top = top;
+        self.makers.set_places(top);
+        self.ports.set_places(top);
+        self.closes.set_limit(top);
+        self.no_port.set_limit(top);
+        while self.entered.len() > top {
+            let least = self.entered.iter().min_by_key(|(_, counts)| counts.iter().sum::<u64>());
+            let Some(counts) = least.map(|(name, _)| name.clone()).and_then(|name| self.entered.remove(&name)) else {
+                break;
+            };
+            self.entered_other.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+    }
+
+    /// What is on the page already names no more than `detail` either: counters go on under the shorter name, so that none goes back. A
+    /// short name cannot be made longer; such rows give way to whoever needs their place.
+    pub fn set_detail(&mut self, detail: EndpointDetail) {
+        let before = std::mem::replace(&mut self.detail, detail);
+        if detail == before {
+            return;
+        }
+        self.makers.forget();
+        self.ports.forget();
+        self.closes.rename_all(|(endpoint, unit)| (shorten(detail, endpoint), unit.clone()));
+        self.no_port.rename_all(|destination| shorten(detail, destination));
+        if detail < before {
+            self.closes.forget_candidates();
+            self.no_port.forget_candidates();
+        }
+    }
+
     /// `name_unit`: the unit of a cgroup.
     pub fn figures(&mut self, sources: Sources<'_>, name_unit: &mut impl FnMut(CgroupId) -> String) -> Figures {
         let Sources { ledger, closes, view, range, host, by_cause, time_wait } = sources;
@@ -255,6 +288,15 @@ fn endpoint_label(detail: EndpointDetail, endpoint: Endpoint) -> String {
         EndpointDetail::Full => endpoint.to_string(),
         EndpointDetail::Port => format!(":{}", endpoint.port),
         EndpointDetail::None => String::new(),
+    }
+}
+
+/// The same of a label made with more detail; what names no endpoint stays.
+fn shorten(detail: EndpointDetail, label: &str) -> String {
+    match (detail, label.rfind(':')) {
+        (EndpointDetail::Full, _) | (_, None) => label.to_owned(),
+        (EndpointDetail::Port, Some(at)) => label[at..].to_owned(),
+        (EndpointDetail::None, Some(_)) => String::new(),
     }
 }
 

@@ -303,6 +303,12 @@ impl Core {
         self.growth.look(at, &self.contacts);
     }
 
+    /// Changes what pages show from the next one on.
+    pub fn set_page(&mut self, top: usize, endpoints: EndpointDetail) {
+        self.pages.set_top(top);
+        self.pages.set_detail(endpoints);
+    }
+
     /// Finished walks so far.
     pub fn walks_done(&self) -> u64 {
         self.walks_done

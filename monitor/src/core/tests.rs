@@ -114,6 +114,73 @@ fn less_of_an_endpoint_merges_rows_and_keeps_the_sum() {
 }
 
 #[test]
+fn a_page_names_less_or_more_from_the_change_on_and_its_counters_never_go_back() {
+    let mut core = core();
+    core.handle(&Input::Ports { range: "32768\t60999\n", reserved: "" }, &mut ());
+    let sockets: Vec<u8> = (0..100).flat_map(|n| bytes(&small(n, 1000))).collect();
+    walk(&mut core, 2, &sockets);
+    let close = |core: &mut Core| {
+        for n in 0..100 {
+            let end = crate::lifecycle::Finished {
+                cgroup: CgroupId(7),
+                tuple: census::decode_record(&bytes(&small(n, 0))).expect("a whole record").tuple,
+                ..crate::lifecycle::samples::FINISHED
+            };
+            core.closes.finished(&end, Role::Client);
+            core.closes.apply(&Outcome::Failed(crate::lifecycle::Failed {
+                at: end.at,
+                socket: end.socket,
+                netns: end.netns,
+                cgroup: end.cgroup,
+                tuple: end.tuple,
+                owner: end.owner,
+                reason: crate::lifecycle::ConnectFailure::NoLocalPort,
+                sk_err: 0,
+                lasted_ns: None,
+                retransmits: 0,
+            }));
+        }
+    };
+    // What the page says of each metric by endpoint, and the sums of the counters.
+    let mut seen = (0, 0);
+    let mut check = |core: &mut Core, makers: &str, closes: &str, failures: &str| {
+        let figures = core.snapshot(Gauges::default(), name).figures;
+        let made: Vec<_> = figures.time_wait.rows.iter().filter(|row| row.sockets > 0).collect();
+        let made = made.iter().map(|row| format!("{} {}", row.endpoint, row.sockets)).collect::<Vec<_>>().join(", ");
+        let closed =
+            figures.closes.rows.iter().map(|row| (&row.endpoint, crate::aggregate::Tally::weight(&row.closed)));
+        let closed: Vec<_> = closed.collect();
+        let sums = (closed.iter().map(|(_, count)| count).sum(), figures.ports.failures.iter().map(|(_, n)| n).sum());
+        let closed =
+            closed.iter().map(|(endpoint, count)| format!("{endpoint} {count}")).collect::<Vec<_>>().join(", ");
+        let failed = figures.ports.failures.iter().map(|(endpoint, count)| format!("{endpoint} {count}"));
+        let failed = failed.collect::<Vec<_>>().join(", ");
+        assert_eq!((made.as_str(), closed.as_str(), failed.as_str()), (makers, closes, failures));
+        assert!(seen <= sums, "{seen:?} {sums:?}");
+        seen = sums;
+        format!("{figures:?}")
+    };
+    close(&mut core);
+    check(
+        &mut core,
+        "10.0.0.0:443 2, 10.0.0.10:443 2, 10.0.0.11:443 2, other 94",
+        "10.0.0.0:443 2, 10.0.0.10:443 2, 10.0.0.11:443 2, other 94",
+        "10.0.0.0:443 2, 10.0.0.10:443 2, 10.0.0.11:443 2, other 94",
+    );
+    core.set_page(3, EndpointDetail::Port);
+    let page = check(&mut core, ":443 100", ":443 6, other 94", ":443 6, other 94");
+    assert!(!page.contains("10.0.0."), "{page}");
+    close(&mut core);
+    check(&mut core, ":443 100", ":443 106, other 94", ":443 106, other 94");
+    core.set_page(3, EndpointDetail::None);
+    let page = check(&mut core, " 100", " 106, other 94", " 106, other 94");
+    assert!(!page.contains(":443"), "{page}");
+    core.set_page(1, EndpointDetail::Full);
+    close(&mut core);
+    check(&mut core, "10.0.0.0:443 2, other 98", "10.0.0.0:443 2, other 298", "10.0.0.0:443 2, other 298");
+}
+
+#[test]
 fn evidence_has_levels_at_once_and_deltas_with_a_second_moment() {
     let mut core = core();
     core.handle(&Input::Ports { range: "32768\t60999\n", reserved: "" }, &mut ());

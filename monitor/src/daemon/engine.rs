@@ -13,7 +13,7 @@ use crate::aggregate::Snapshot;
 use crate::diagnose::Evidence;
 use crate::history::History;
 use crate::http::Source;
-use crate::session::{Session, Waker};
+use crate::session::{LiveOptions, Session, Waker};
 
 /// Without a round for so long the daemon is not healthy.
 const STALLED: Duration = Duration::from_secs(10);
@@ -26,6 +26,8 @@ enum Command {
     Snapshot(oneshot::Sender<Snapshot>),
     /// What was measured over so long; `None` before the first census.
     Evidence(Duration, oneshot::Sender<Option<Evidence>>),
+    /// Settings that take effect at once.
+    Apply(LiveOptions),
     Stop(oneshot::Sender<LastWord>),
 }
 
@@ -89,6 +91,11 @@ impl Engine {
         answered.await.ok().flatten()
     }
 
+    /// Settings in force from the next page on.
+    pub fn apply(&self, options: LiveOptions) {
+        self.send(Command::Apply(options));
+    }
+
     /// Ends the thread: probes detached, ring drained. `None` when it had ended before.
     pub async fn stop(&self) -> Option<LastWord> {
         let (answer, answered) = oneshot::channel();
@@ -122,6 +129,7 @@ fn follow(mut session: Session, commands: &Receiver<Command>, progress: &Progres
                     let _ = answer.send(session.snapshot(&mut ()));
                 }
                 Command::Evidence(window, answer) => questions.push(Question { window, answer, asked: Instant::now() }),
+                Command::Apply(options) => session.apply(options),
                 Command::Stop(answer) => {
                     let core = session.close(&mut ());
                     let _ = answer.send(LastWord { events: core.events(), lost: core.lost().ring_full });

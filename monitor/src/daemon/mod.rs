@@ -2,25 +2,28 @@
 
 mod engine;
 mod local;
+mod reload;
 mod service;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::config::{self, Flags, NetnsScope, Settings};
+use crate::config::{Flags, NetnsScope, Settings};
 use crate::host::{KernelRelease, read_own_netns, read_release};
 use crate::http::{self, WebConfig};
 use crate::kernel::LoadOptions;
 use crate::logging::LogHandle;
 use crate::privilege;
+use crate::session::signals::{Asked, Signals};
 use crate::session::{Session, SessionOptions, Tap, Waker};
 use crate::socket::Place;
 use engine::Engine;
 use local::Local;
+use reload::Settled;
 use service::Service;
 
 /// How long an orderly end may take.
@@ -93,30 +96,52 @@ pub fn open_session(settings: &Settings, tap: Option<Tap>) -> anyhow::Result<(Se
     Ok((session, waker, dropped))
 }
 
-/// Runs until SIGTERM or SIGINT.
-///
-/// # Errors
-/// Start-up errors: a taken port, missing rights, probes that cannot be attached, bad web configuration.
-pub fn run(flags: &Flags, settings: Settings, log: &LogHandle) -> anyhow::Result<()> {
-    let web_config = Arc::new(WebConfig::load(settings.web.config_file.as_deref())?);
-    let addresses: Vec<String> = settings.web.listen_addresses.iter().map(ToString::to_string).collect();
-    let listeners = http::bind(&addresses)?;
-    // Before anything else is made or warned of: without these rights there is no daemon.
-    check_privileges(&settings)?;
-    let place = local::take_place(settings.socket.path.as_deref())?;
-    let (session, waker, dropped) = open_session(&settings, None)?;
-    tracing::info!("{dropped}");
-    for attempt in session.probes().attempts() {
-        match &attempt.result {
-            Some(Ok(())) => tracing::info!(probe = attempt.probe, kind = attempt.kind, "attached"),
-            Some(Err(error)) => tracing::warn!(probe = attempt.probe, kind = attempt.kind, "not attached: {error}"),
-            None => {}
-        }
+/// The daemon before it has anything: from here on a signal ends it in order, whatever it has made by then.
+pub struct Daemon {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Daemon {
+    /// To be called first of all.
+    ///
+    /// # Errors
+    /// When signals cannot be handled.
+    pub fn prepare() -> anyhow::Result<Self> {
+        // Starts no thread: capabilities, which belong to threads, are still to be given up.
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+        let signals = Signals::catch(&runtime)?;
+        Ok(Self { runtime, signals })
     }
-    let engine = Engine::start(session, waker)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(serve(engine, listeners, place, web_config, flags, settings, log))
+
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// Start-up errors: a taken port, missing rights, probes that cannot be attached, bad web configuration.
+    pub fn run(self, flags: &Flags, settings: Settings, log: &LogHandle) -> anyhow::Result<()> {
+        let web_config = Arc::new(WebConfig::load(settings.web.config_file.as_deref())?);
+        let addresses: Vec<String> = settings.web.listen_addresses.iter().map(ToString::to_string).collect();
+        let listeners = http::bind(&addresses)?;
+        // Before anything else is made or warned of: without these rights there is no daemon.
+        check_privileges(&settings)?;
+        let place = local::take_place(settings.socket.path.as_deref())?;
+        let (session, waker, dropped) = open_session(&settings, None)?;
+        tracing::info!("{dropped}");
+        for attempt in session.probes().attempts() {
+            match &attempt.result {
+                Some(Ok(())) => tracing::info!(probe = attempt.probe, kind = attempt.kind, "attached"),
+                Some(Err(error)) => {
+                    tracing::warn!(probe = attempt.probe, kind = attempt.kind, "not attached: {error}");
+                }
+                None => {}
+            }
+        }
+        let engine = Engine::start(session, waker)?;
+        let Self { runtime, signals } = self;
+        let settled = Settled { flags, settings, web_config, log };
+        runtime.block_on(serve(engine, listeners, place, signals, settled))
+    }
 }
 
 /// Thousands of connections to the page must not exhaust the descriptors.
@@ -133,16 +158,11 @@ async fn serve(
     engine: Engine,
     listeners: Vec<http::Listener>,
     place: Option<Place>,
-    web_config: Arc<WebConfig>,
-    flags: &Flags,
-    mut settings: Settings,
-    log: &LogHandle,
+    mut signals: Signals,
+    mut settled: Settled<'_>,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
     for listener in &listeners {
-        tracing::info!(address = %listener.address(), path = settings.web.telemetry_path.as_str(), "listening");
+        tracing::info!(address = %listener.address(), path = settled.settings.web.telemetry_path.as_str(), "listening");
     }
     let engine = Arc::new(engine);
     if let Some(place) = place {
@@ -152,17 +172,20 @@ async fn serve(
         tokio::spawn(local::serve(place, Local::new(engine.clone(), listen)));
     }
     let (stop, stopped) = watch::channel(false);
-    let options =
-        http::Options { telemetry_path: settings.web.telemetry_path.as_str().to_owned(), ..http::Options::default() };
-    let server = http::serve(listeners, engine.clone(), web_config.clone(), options, until(stopped));
+    let options = http::Options {
+        telemetry_path: settled.settings.web.telemetry_path.as_str().to_owned(),
+        ..http::Options::default()
+    };
+    let server = http::serve(listeners, engine.clone(), settled.web_config.clone(), options, until(stopped));
     let server = tokio::spawn(server);
     let mut service = Service::new();
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     let outcome = loop {
         tokio::select! {
-            _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); break Ok(()) }
-            _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); break Ok(()) }
-            _ = hangup.recv() => reload(flags, &mut settings, &web_config, log),
+            asked = signals.next() => match asked {
+                Asked::Stop(signal) => { tracing::info!("{signal}: stopping"); break Ok(()) }
+                Asked::Hangup => settled.reload(&engine),
+            },
             _ = tick.tick() => {
                 if engine.has_ended() {
                     break Err(anyhow::anyhow!("the thread that follows the kernel ended by itself; this is a bug"));
@@ -186,24 +209,4 @@ async fn serve(
 async fn until(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone: the end as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-fn reload(flags: &Flags, settings: &mut Settings, web_config: &WebConfig, log: &LogHandle) {
-    match config::reload(flags, settings) {
-        Err(error) => tracing::error!("configuration not reloaded, the old one stays in force: {error}"),
-        Ok(reload) => {
-            for change in &reload.changes {
-                let when = if change.needs_restart { "after a restart" } else { "now" };
-                tracing::info!(key = change.key, from = change.from, to = change.to, "setting changes {when}");
-            }
-            if let Err(error) = log.set_filter(&reload.settings.log.filter) {
-                tracing::error!("log level not changed: {error}");
-            }
-            *settings = reload.settings;
-        }
-    }
-    match web_config.reload() {
-        Ok(()) => tracing::info!("configuration read again"),
-        Err(error) => tracing::error!("web configuration not reloaded, the old one stays in force: {error}"),
-    }
 }

@@ -29,14 +29,15 @@ impl TryFrom<TcpListener> for Listener {
     }
 }
 
+/// The cause is part of the message, so none is given as a source: a chain printed whole would say it twice.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error("`{address}` is no listening address: write `:10060`, `127.0.0.1:10060` or `[::1]:10060`")]
     Malformed { address: String },
-    #[error("cannot find the address of `{address}`: {source}")]
-    Unresolved { address: String, source: io::Error },
-    #[error("cannot listen on {address}: {}{}", reason(source), advice(source))]
-    Refused { address: String, source: io::Error },
+    #[error("cannot find the address of `{address}`: {cause}")]
+    Unresolved { address: String, cause: io::Error },
+    #[error("cannot listen on {address}: {}{}", reason(cause), advice(cause))]
+    Refused { address: String, cause: io::Error },
 }
 
 fn reason(error: &io::Error) -> String {
@@ -68,7 +69,7 @@ pub fn bind<S: AsRef<str>>(addresses: &[S]) -> Result<Vec<Listener>, BindError> 
 }
 
 fn bind_one(address: &str) -> Result<Listener, BindError> {
-    let refused = |source| BindError::Refused { address: address.to_owned(), source };
+    let refused = |cause| BindError::Refused { address: address.to_owned(), cause };
     let (host, port) = split(address).ok_or_else(|| BindError::Malformed { address: address.to_owned() })?;
     if host.is_empty() {
         return match listen((Ipv6Addr::UNSPECIFIED, port).into(), true) {
@@ -80,7 +81,7 @@ fn bind_one(address: &str) -> Result<Listener, BindError> {
             Err(error) => Err(refused(error)),
         };
     }
-    let unresolved = |source| BindError::Unresolved { address: address.to_owned(), source };
+    let unresolved = |cause| BindError::Unresolved { address: address.to_owned(), cause };
     let mut resolved = (host, port).to_socket_addrs().map_err(unresolved)?;
     let first = resolved.next().ok_or_else(|| unresolved(io::ErrorKind::NotFound.into()))?;
     listen(first, false).map_err(refused)

@@ -119,6 +119,8 @@ where
         http1::Builder::new()
             // `overstayed` does it: hyper's limit would also end connections that are idle between scrapes.
             .header_read_timeout(None)
+            // A client may say that it has no further request and still wait for its answer.
+            .half_close(true)
             .max_header_size(limits.head_bytes)
             .max_buf_size(limits.head_bytes.max(HYPER_SMALLEST_BUFFER))
             .max_headers(limits.header_count)

@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use aya_log::EbpfLogger;
-use synfin_ebpf::abi::{CpuEnds, Ends, names};
+use synfin_ebpf::abi::{CpuEnds, Ends, Offsets, names};
 
 use super::attach::{self, Attempt, POINTS, TW_ENDS, Way};
 use super::cpus::Cpus;
@@ -98,13 +98,22 @@ struct Attached {
     programs: &'static [&'static str],
 }
 
+/// The kernel's type information and what the probes need of it; nothing is loaded without.
+///
+/// # Errors
+/// When the file cannot be read, is not what it should be, or lacks a field.
+pub(super) fn read_types(path: &Path) -> Result<(Offsets, Btf), LoadError> {
+    let here = || path.to_owned();
+    let data = std::fs::read(path).map_err(|source| LoadError::BtfUnreadable { path: here(), source })?;
+    let types = Types::parse(&data).map_err(|source| LoadError::BtfInvalid { path: here(), source })?;
+    let offsets = resolve_offsets(&types).map_err(|source| LoadError::Offsets { path: here(), source })?;
+    let btf = Btf::parse(&data, Endianness::default()).map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
+    Ok((offsets, btf))
+}
+
 /// Loads the object, made for this kernel, without attaching anything.
 pub(super) fn load_object(options: &LoadOptions) -> Result<(Ebpf, Btf, Transport), LoadError> {
-    let path = &options.btf;
-    let data = std::fs::read(path).map_err(|source| LoadError::BtfUnreadable { path: path.clone(), source })?;
-    let types = Types::parse(&data).map_err(|source| LoadError::BtfInvalid { path: path.clone(), source })?;
-    let offsets = resolve_offsets(&types).map_err(|source| LoadError::Offsets { path: path.clone(), source })?;
-    let btf = Btf::parse(&data, Endianness::default()).map_err(|error| LoadError::Maps(attach::one_line(&error)))?;
+    let (offsets, btf) = read_types(&options.btf)?;
 
     let transport = Transport::of_this_host(options.ring_bytes, running_release(), page_bytes())
         .map_err(|error| LoadError::Maps(format!("the CPUs cannot be counted: {error}")))?;

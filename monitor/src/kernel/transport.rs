@@ -35,6 +35,23 @@ pub(super) struct Lanes {
     pub(super) pages: u32,
 }
 
+/// What becomes of the size that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingLayout {
+    /// As in the metric `synfin_ring_size_bytes`.
+    pub bytes: u64,
+    /// How many lanes they are, and CPUs; `None`: one ring for all.
+    pub lanes: Option<(u32, u32)>,
+}
+
+/// What a ring of `asked` bytes would be here.
+///
+/// # Errors
+/// Those of reading the lists of CPUs.
+pub fn ring_layout(asked: u32, release: Option<KernelRelease>) -> io::Result<RingLayout> {
+    Ok(Transport::of_this_host(asked, release, PAGE as u32)?.layout())
+}
+
 /// When the kernel side wakes the reader of the ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WakeUps {
@@ -63,6 +80,16 @@ impl Transport {
             lanes,
             ring_bytes: if lanes.is_some() { page } else { ring_bytes },
             wake: WakeUps::for_ring(ring_bytes),
+        }
+    }
+
+    fn layout(&self) -> RingLayout {
+        match self.lanes {
+            None => RingLayout { bytes: u64::from(self.ring_bytes), lanes: None },
+            Some(lanes) => RingLayout {
+                bytes: u64::from(lanes.count) * lanes.bytes_of_one() as u64,
+                lanes: Some((lanes.count, lanes.count / writer::COUNT as u32)),
+            },
         }
     }
 
@@ -142,6 +169,17 @@ mod tests {
         check(2 << 20, 2, 6, 64);
         check(8 << 20, 64, 192, 8);
         check(8 << 20, 4096, 12_288, 1);
+    }
+
+    #[test]
+    fn what_one_gets_is_said() {
+        let check = |asked, release, bytes, lanes| {
+            let found = Transport::new(asked, Some(release), true, (2, 2), 4096).layout();
+            assert_eq!(found, RingLayout { bytes, lanes }, "{asked}");
+        };
+        check(4096, KernelRelease::new(6, 12, 0), 6 * 4096, Some((6, 2)));
+        check(8 << 20, KernelRelease::new(6, 12, 0), 6 << 20, Some((6, 2)));
+        check(8 << 20, KernelRelease::new(6, 1, 0), 8 << 20, None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Trial loads: every way to attach every probe, one after the other, for real and for a moment.
 
+use std::path::Path;
+
 use aya::Btf;
 
 use super::attach::{self, Attempt, POINTS, Way};
@@ -9,10 +11,9 @@ use super::load::{LoadError, LoadOptions, Probes, load_object};
 const NOBODY: u32 = 1;
 
 /// Tries all ways, each with an object of its own that is gone when this returns; a daemon at work does not notice.
-/// An object that cannot be loaded is the reason why none of its ways works.
-pub fn try_all() -> Vec<Attempt> {
-    let options =
-        LoadOptions { ring_bytes: page_bytes(), netns: Some(NOBODY), btf: LoadOptions::kernel_btf(), only: None };
+/// An object that cannot be loaded is the reason why none of its ways works. `btf`: the kernel's type information.
+pub fn try_all(btf: &Path) -> Vec<Attempt> {
+    let options = LoadOptions { ring_bytes: page_bytes(), netns: Some(NOBODY), btf: btf.to_owned(), only: None };
     let mut attempts = try_census(&options);
     attempts.extend(Way::ALL.into_iter().flat_map(|way| try_way(&options, way)));
     attempts

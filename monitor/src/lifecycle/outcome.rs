@@ -187,8 +187,6 @@ pub enum Outcome {
         from: Option<TcpState>,
         to: Option<TcpState>,
     },
-    /// Entered SYN_SENT; when that record was lost or older than the daemon, given as soon as the attempt is learnt of.
-    ConnectAttempt,
     /// Reached ESTABLISHED, or a later state without it (a Fast Open child may), or was later found to have.
     Opened {
         role: Role,

@@ -83,7 +83,6 @@ pub fn say(outcome: &Outcome) -> String {
     let state = |state: Option<TcpState>| state.map_or("-", TcpState::label);
     match outcome {
         Outcome::Moved { from, to, .. } => format!("{} to {}", state(*from), state(*to)),
-        Outcome::ConnectAttempt => "attempt".into(),
         Outcome::Opened { role, handshake } => {
             let handshake = match handshake {
                 HandshakeTime::Measured(ns) => ms(*ns),

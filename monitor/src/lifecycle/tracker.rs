@@ -284,9 +284,6 @@ impl Tracker {
 pub(super) fn emit_appeared(connection: &Connection, emit: &mut impl FnMut(Outcome)) {
     let (netns, cgroup) = (connection.netns, connection.cgroup);
     emit(Outcome::Moved { netns, cgroup, from: None, to: Some(connection.state) });
-    if connection.state == TcpState::SynSent {
-        emit(Outcome::ConnectAttempt);
-    }
 }
 
 pub(super) fn emit_end_missed(old: &Connection, emit: &mut impl FnMut(Outcome)) {

@@ -83,7 +83,6 @@ fn a_client_that_closes_first_waits() {
             end(164, FinWait2, done),
         ],
         &[
-            "attempt",
             "dwelt syn_sent 2ms",
             "opened client 2ms",
             "dwelt established 100ms",
@@ -130,7 +129,6 @@ fn both_ends_may_open_and_close_at_once() {
             end(22, Closing, End { all_acked: true, done: true, ..END }),
         ],
         &[
-            "attempt",
             "dwelt syn_sent 1ms",
             "dwelt syn_recv 1ms",
             "opened client 2ms",
@@ -172,19 +170,19 @@ fn self_transitions_do_not_restart_the_clock() {
 #[test]
 fn connects_fail_in_many_ways() {
     let refused = End { sk_err: 111, ..END };
-    check(&[connect(10), end(12, SynSent, refused)], &["attempt", "dwelt syn_sent 2ms", "failed refused after 2ms"]);
+    check(&[connect(10), end(12, SynSent, refused)], &["dwelt syn_sent 2ms", "failed refused after 2ms"]);
     check(
         &[connect(10), end(7010, SynSent, End { sk_err: 110, total_retrans: 2, ..END })],
-        &["attempt", "dwelt syn_sent 7000ms", "retransmits client 2", "failed timeout after 7000ms"],
+        &["dwelt syn_sent 7000ms", "retransmits client 2", "failed timeout after 7000ms"],
     );
     check(
         &[connect(10), step(11, SynSent, SynRecv), end(12, SynRecv, End { sk_err: 104, ..END })],
-        &["attempt", "dwelt syn_sent 1ms", "dwelt syn_recv 1ms", "failed reset after 2ms"],
+        &["dwelt syn_sent 1ms", "dwelt syn_recv 1ms", "failed reset after 2ms"],
     );
-    check(&[end(12, SynSent, refused)], &["attempt", "failed refused after -"]);
+    check(&[end(12, SynSent, refused)], &["failed refused after -"]);
     check(
         &[connect(10), samples::transition(12 * MS, SynSent, Close, Detail::Step)],
-        &["attempt", "dwelt syn_sent 2ms", "failed other after 2ms"],
+        &["dwelt syn_sent 2ms", "failed other after 2ms"],
     );
 }
 
@@ -233,10 +231,10 @@ fn repeated_synacks_are_timed_from_the_first() {
 #[test]
 fn openings_without_a_birth_are_still_placed() {
     let srtt = Open { srtt_us: Some(138), ..OPEN };
-    check(&[open(12, SynSent, srtt)], &["attempt", "opened client 0.138ms"]);
+    check(&[open(12, SynSent, srtt)], &["opened client 0.138ms"]);
     check(
         &[open(12, SynSent, Open { total_retrans: 1, ..srtt })],
-        &["attempt", "retransmits client 1", "opened client event_lost"],
+        &["retransmits client 1", "opened client event_lost"],
     );
     check(&[open(12, SynRecv, srtt)], &["opened server 0.138ms"]);
     check(&[open(12, SynRecv, Open { srtt_us: Some(40_000), ..OPEN })], &["opened server suspect 40ms"]);
@@ -248,7 +246,6 @@ fn lost_steps_are_healed() {
     check(
         &[connect(10), step(30, FinWait1, FinWait2), end(40, FinWait2, End { done: true, ..END })],
         &[
-            "attempt",
             "healed syn_sent to fin_wait1",
             "opened client event_lost",
             "dwelt fin_wait2 10ms",
@@ -258,7 +255,6 @@ fn lost_steps_are_healed() {
     check(
         &[connect(10), open(12, SynSent, OPEN), end(40, CloseWait, End { sk_err: 32, ..END })],
         &[
-            "attempt",
             "dwelt syn_sent 2ms",
             "opened client 2ms",
             "healed established to close_wait",
@@ -269,24 +265,24 @@ fn lost_steps_are_healed() {
 
 #[test]
 fn lost_ends_are_settled_by_the_next_life() {
-    check(&[connect(10), connect(20)], &["attempt", "end missed syn_sent client", "attempt"]);
-    check(&[connect(10), step(20, Listen, SynRecv)], &["attempt", "end missed syn_sent client"]);
-    check(&[samples::start(MS, Listen, 443), connect(20)], &["end missed listen unknown", "attempt"]);
+    check(&[connect(10), connect(20)], &["end missed syn_sent client"]);
+    check(&[connect(10), step(20, Listen, SynRecv)], &["end missed syn_sent client"]);
+    check(&[samples::start(MS, Listen, 443), connect(20)], &["end missed listen unknown"]);
     check(&[samples::start(MS, Listen, 443), step(20, Established, FinWait1)], &["end missed listen unknown"]);
-    check(&[connect(10), samples::start(20 * MS, Listen, 443)], &["attempt", "end missed syn_sent client"]);
+    check(&[connect(10), samples::start(20 * MS, Listen, 443)], &["end missed syn_sent client"]);
     check(
         &[step(10, Established, FinWait1), open(20, SynSent, OPEN)],
-        &["end missed fin_wait1 unknown", "attempt", "opened client event_lost"],
+        &["end missed fin_wait1 unknown", "opened client event_lost"],
     );
     check(
         &[step(10, Established, FinWait1), end(20, SynSent, End { sk_err: 111, ..END })],
-        &["end missed fin_wait1 unknown", "attempt", "failed refused after -"],
+        &["end missed fin_wait1 unknown", "failed refused after -"],
     );
 }
 
 #[test]
 fn an_address_that_changed_hands_is_known_by_the_other_ends() {
-    let opened = ["attempt", "dwelt syn_sent 2ms", "opened client 2ms", "dwelt established 88ms"];
+    let opened = ["dwelt syn_sent 2ms", "opened client 2ms", "dwelt established 88ms"];
     let says = |lost: &Tuple, cgroup, then: &[&str]| {
         let closed = End { tuple: *lost, done: true, dead: true, all_acked: true, ..END };
         let mut end = end(150, FinWait2, closed);
@@ -322,7 +318,6 @@ fn odd_pairs_are_counted_and_believed() {
     check(
         &[connect(10), open(12, SynSent, OPEN), step(20, Established, LastAck), end(30, LastAck, END)],
         &[
-            "attempt",
             "dwelt syn_sent 2ms",
             "opened client 2ms",
             "odd established to last_ack",
@@ -337,7 +332,7 @@ fn the_oldest_makes_room_but_no_listener_does() {
     let mut tracker = Tracker::new(2);
     let listen = of(9, samples::start(MS, Listen, 443));
     let said = run(&mut tracker, &[listen, of(1, connect(1)), of(2, connect(2)), of(3, connect(3))]);
-    assert_eq!(said[said.len() - 4..], ["syn_sent to -", "evicted syn_sent client", "- to syn_sent", "attempt"]);
+    assert_eq!(said[said.len() - 3..], ["syn_sent to -", "evicted syn_sent client", "- to syn_sent"]);
     assert_eq!(tracker.connections().map(|(socket, _)| socket.0).collect::<Vec<_>>(), [2, 3]);
     assert_eq!((tracker.tracked(), tracker.limit(), tracker.listeners().count()), (2, 2, 1));
 }
@@ -371,7 +366,7 @@ fn a_walk_heals_what_no_event_can() {
         &[],
         &[],
         &[seed(1, Established), seed(2, SynSent), seed(3, Listen), seed(4, TcpState::TimeWait)],
-        &["- to established", "- to syn_sent", "attempt", "- to listen"],
+        &["- to established", "- to syn_sent", "- to listen"],
         &[(1, Established), (2, SynSent), (3, Listen)],
     );
     // Met by the walk, ended before it was over.
@@ -403,7 +398,7 @@ fn a_walk_heals_what_no_event_can() {
         &life(10),
         &[],
         &[seed(1, SynSent)],
-        &["established to -", "end missed established client", "- to syn_sent", "attempt"],
+        &["established to -", "end missed established client", "- to syn_sent"],
         &[(1, SynSent)],
     );
 }

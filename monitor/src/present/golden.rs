@@ -39,7 +39,6 @@ fn fresh() -> Snapshot {
         other_netns_transitions: 0,
         opened: Default::default(),
         closed: Default::default(),
-        connect_attempts: 0,
         connect_failures: Default::default(),
         handshake: [histogram(), histogram(), histogram()],
         handshake_unmeasured: Default::default(),
@@ -150,7 +149,6 @@ pub(crate) fn busy() -> Snapshot {
     for role in Role::ALL {
         snapshot.closed[role.index()][lifecycle::Close::Reset.index()] = next();
     }
-    snapshot.connect_attempts = next();
     snapshot.connect_failures[ConnectFailure::Refused.index()] = next();
     snapshot.handshake_unmeasured[Role::Server.index()][Unmeasured::SynCookie.index()] = next();
     snapshot.handshake_retransmits[Role::Client.index()] = next();

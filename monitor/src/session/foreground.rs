@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
 
+use super::signals::Signals;
 use super::{Session, Waker};
 use crate::core::{Core, Observer};
 
@@ -20,45 +20,64 @@ pub trait Foreground: Observer + Send + 'static {
     fn after_round(&mut self, session: &mut Session) -> anyhow::Result<bool>;
 }
 
-/// Runs `session` and gives back what it left.
-///
-/// # Errors
-/// Those of the observer, and of handling signals.
-pub fn run<F: Foreground>(
-    session: Session,
-    waker: &Waker,
-    duration: Option<Duration>,
-    observer: F,
-) -> anyhow::Result<(Core, F)> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    let worker = thread::Builder::new().name("session".into()).spawn(move || follow(session, observer, &stopped))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-        let deadline = async {
-            match duration {
-                Some(duration) => tokio::time::sleep(duration).await,
-                None => std::future::pending().await,
+/// The end of a session, watched for from before it is opened: to be made first of all.
+pub struct Until {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Until {
+    /// From here on a signal ends the session in order, whatever has been made by then.
+    ///
+    /// # Errors
+    /// When signals cannot be handled.
+    pub fn signal() -> anyhow::Result<Self> {
+        // Starts no thread: capabilities, which belong to threads, are still to be given up.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let signals = Signals::catch_in_foreground(&runtime)?;
+        Ok(Self { runtime, signals })
+    }
+
+    /// Runs `session` and gives back what it left.
+    ///
+    /// # Errors
+    /// Those of the observer.
+    pub fn run<F: Foreground>(
+        self,
+        session: Session,
+        waker: &Waker,
+        duration: Option<Duration>,
+        observer: F,
+    ) -> anyhow::Result<(Core, F)> {
+        let Self { runtime, mut signals } = self;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let worker =
+            thread::Builder::new().name("session".into()).spawn(move || follow(session, observer, &stopped))?;
+        runtime.block_on(async {
+            let deadline = async {
+                match duration {
+                    Some(duration) => tokio::time::sleep(duration).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let ended = async {
+                while !worker.is_finished() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                _ = signals.next() => {}
+                () = deadline => {}
+                () = ended => {}
             }
-        };
-        let ended = async {
-            while !worker.is_finished() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = deadline => {}
-            () = ended => {}
-        }
-        anyhow::Ok(())
-    })?;
-    stop.store(true, Ordering::Relaxed);
-    waker.wake();
-    worker.join().map_err(|_| anyhow::anyhow!("the thread that follows the kernel ended by itself; this is a bug"))?
+        });
+        stop.store(true, Ordering::Relaxed);
+        waker.wake();
+        worker
+            .join()
+            .map_err(|_| anyhow::anyhow!("the thread that follows the kernel ended by itself; this is a bug"))?
+    }
 }
 
 fn follow<F: Foreground>(mut session: Session, mut observer: F, stop: &AtomicBool) -> anyhow::Result<(Core, F)> {

@@ -4,7 +4,9 @@ mod background;
 pub mod clock;
 mod evidence;
 pub mod foreground;
+mod options;
 mod schedule;
+pub mod signals;
 mod survey;
 mod waker;
 mod walk;
@@ -13,13 +15,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::aggregate::Snapshot;
-use crate::config::EndpointDetail;
 use crate::core::{Core, CoreOptions, Gauges, OWNERS_DEFAULT, Observer};
 use crate::host::{CgroupNames, NetnsBook};
 use crate::input::{Input, Walk};
-use crate::kernel::{self, CounterReader, LoadError, LoadOptions, Missed, Probes, Records, Skipped};
+use crate::kernel::{self, CounterReader, LoadError, Missed, Probes, Records, Skipped};
 
 use background::Background;
+pub use options::{LiveOptions, SessionOptions};
 pub use schedule::Schedule;
 use survey::{Depth, Survey, survey};
 pub use waker::Waker;
@@ -33,23 +35,6 @@ const BATCH: usize = 32_768;
 const FRESH: Duration = Duration::from_millis(500);
 /// Figures of /proc are read so often.
 const HOST_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How to watch.
-#[derive(Clone, Debug)]
-pub struct SessionOptions {
-    pub load: LoadOptions,
-    /// Bound of the connection table.
-    pub max_connections: usize,
-    /// Values of the label `unit` before `other`.
-    pub units: usize,
-    /// Rows of a metric before `other`.
-    pub top: usize,
-    pub endpoints: EndpointDetail,
-    /// Values of the label `namespace` before `other`; read only where all namespaces are watched.
-    pub namespaces: usize,
-    /// The least time between two walks over the socket tables.
-    pub census_interval: Duration,
-}
 
 /// Gets a copy of every input of the core, in order: for trace files.
 pub type Tap = Box<dyn FnMut(&Input<'_>) + Send>;
@@ -147,6 +132,13 @@ impl Session {
     /// Name of the unit that owns a cgroup.
     pub fn unit(&mut self, cgroup: crate::event::CgroupId) -> std::sync::Arc<str> {
         self.cgroups.unit(cgroup, Instant::now())
+    }
+
+    /// Takes effect with the next snapshot and the next walk.
+    pub fn apply(&mut self, options: LiveOptions) {
+        let LiveOptions { top, endpoints, census_interval } = options;
+        self.core.set_page(top, endpoints);
+        self.schedule.set_least(census_interval);
     }
 
     /// The next round begins a walk over the socket tables, if none is under way.

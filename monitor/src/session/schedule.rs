@@ -12,6 +12,8 @@ const LONGEST: Duration = Duration::from_secs(50);
 pub struct Schedule {
     least: Duration,
     interval: Duration,
+    /// Of the last walk.
+    took: Duration,
     /// `None`: at once.
     next: Option<Instant>,
     possible: bool,
@@ -20,7 +22,7 @@ pub struct Schedule {
 impl Schedule {
     /// The first walk is due at once; later ones at least `least` apart.
     pub fn new(least: Duration) -> Self {
-        Self { least, interval: least, next: None, possible: true }
+        Self { least, interval: least, took: Duration::ZERO, next: None, possible: true }
     }
 
     pub fn is_due(&self, now: Instant) -> bool {
@@ -29,8 +31,21 @@ impl Schedule {
 
     /// A walk is over that took `took`, taking in what it brought included.
     pub fn done(&mut self, now: Instant, took: Duration) {
-        self.interval = (took * SHARE).clamp(self.least, self.least.max(LONGEST));
+        self.took = took;
+        self.interval = self.interval_after(took);
         self.next = Some(now + self.interval);
+    }
+
+    fn interval_after(&self, took: Duration) -> Duration {
+        (took * SHARE).clamp(self.least, self.least.max(LONGEST))
+    }
+
+    /// Another least time between two walks; it counts from the last one.
+    pub fn set_least(&mut self, least: Duration) {
+        self.least = least;
+        let after = self.interval_after(self.took);
+        let before = std::mem::replace(&mut self.interval, after);
+        self.next = self.next.map(|next| next - before + self.interval);
     }
 
     /// What it was to bring came in another way: the interval begins anew.
@@ -75,6 +90,24 @@ mod tests {
         check(1000, 24, 4800);
         check(1000, 10_000, 50_000);
         check(90_000, 10_000, 90_000);
+    }
+
+    #[test]
+    fn another_least_time_counts_from_the_last_walk() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(Duration::from_secs(1));
+        schedule.set_least(Duration::from_secs(2));
+        assert!(schedule.is_due(start), "the first waits for nothing");
+        schedule.done(start, Duration::from_millis(1));
+        schedule.set_least(Duration::from_secs(5));
+        assert!(
+            !schedule.is_due(start + Duration::from_millis(4999)) && schedule.is_due(start + Duration::from_secs(5))
+        );
+        schedule.set_least(Duration::from_millis(100));
+        assert_eq!(schedule.interval(), Duration::from_millis(200), "as dear as it is");
+        assert!(
+            !schedule.is_due(start + Duration::from_millis(199)) && schedule.is_due(start + Duration::from_millis(200))
+        );
     }
 
     #[test]

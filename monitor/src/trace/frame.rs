@@ -20,6 +20,9 @@ pub mod kind {
     pub const NAMESPACES: u32 = 12;
 }
 
+/// No host counts further: a million a second for nine years. A damaged file does, and sums of such numbers would overflow.
+const LARGEST_COUNT: u64 = 1 << 48;
+
 /// Appends the payload of `input` to `out` and gives its kind.
 pub fn encode(input: &Input<'_>, out: &mut Vec<u8>) -> u32 {
     match input {
@@ -81,7 +84,7 @@ pub fn decode<R>(kind: u32, mut payload: &[u8], handle: impl FnOnce(Input<'_>) -
     Some(match kind {
         kind::RECORD => handle(Input::Record(from)),
         kind::TOTALS => {
-            let probe_missed = take(from)?;
+            let probe_missed = take_count(from)?;
             handle(Input::Totals { counters: &take_counters(from)?, probe_missed })
         }
         kind::ENDS => handle(Input::Ends(&take_ends(from)?)),
@@ -95,8 +98,10 @@ pub fn decode<R>(kind: u32, mut payload: &[u8], handle: impl FnOnce(Input<'_>) -
             handle(Input::Unit { cgroup, name: std::str::from_utf8(from).ok()? })
         }
         kind::NAMESPACES => {
-            let refused = take(from)?;
+            let refused = take_count(from)?;
             let readings: Vec<NamespaceReading> = serde_json::from_slice(from).ok()?;
+            let figures = readings.iter().flat_map(|reading| reading.host.to_row());
+            figures.flatten().all(is_credible).then_some(())?;
             handle(Input::Namespaces { readings: &readings, refused })
         }
         kind::WALK_BEGINS => {
@@ -125,6 +130,14 @@ fn take(from: &mut &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes))
 }
 
+fn is_credible(count: u64) -> bool {
+    count <= LARGEST_COUNT
+}
+
+fn take_count(from: &mut &[u8]) -> Option<u64> {
+    take(from).filter(|count| is_credible(*count))
+}
+
 fn put_counters(out: &mut Vec<u8>, counters: &Counters) {
     let Counters { transitions, records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs } = counters;
     for value in transitions.iter().chain([records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs]) {
@@ -139,7 +152,7 @@ fn take_counters(from: &mut &[u8]) -> Option<Counters> {
     for value in
         transitions.iter_mut().chain([records, ring_full, other_protocol, other_netns, odd_state, wakeups, runs])
     {
-        *value = take(from)?;
+        *value = take_count(from)?;
     }
     Some(counters)
 }
@@ -155,7 +168,7 @@ fn take_ends(from: &mut &[u8]) -> Option<Ends> {
     let mut ends = Ends::default();
     let Ends { made, turned, refused, left } = &mut ends;
     for value in made.iter_mut().chain([turned, refused]).chain(left.as_flattened_mut()) {
-        *value = take(from)?;
+        *value = take_count(from)?;
     }
     Some(ends)
 }
@@ -170,7 +183,7 @@ fn put_host(out: &mut Vec<u8>, figures: &HostFigures) {
 fn take_host(from: &mut &[u8]) -> Option<HostFigures> {
     let mut row = [None; HostFigures::COUNT];
     for value in &mut row {
-        *value = take(from)?.checked_sub(1);
+        *value = take_count(from)?.checked_sub(1);
     }
     Some(HostFigures::from_row(row))
 }

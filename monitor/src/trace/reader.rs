@@ -34,6 +34,9 @@ pub enum TraceError {
 /// No frame is larger: a walk over ten million sockets.
 const LARGEST_FRAME: u32 = 1 << 30;
 
+/// Memory for more than this comes as it is filled: a damaged length must not claim what the file does not have.
+const AT_ONCE: u32 = 1 << 20;
+
 /// Hands out the inputs of a trace file in order.
 #[derive(Debug)]
 pub struct TraceReader<R> {
@@ -95,8 +98,16 @@ impl<R: Read> TraceReader<R> {
             return Err(damaged);
         }
         let mut payload = std::mem::take(&mut self.payload);
-        payload.resize(len as usize, 0);
-        self.fill(&mut payload)?;
+        if len <= AT_ONCE {
+            payload.resize(len as usize, 0);
+            self.fill(&mut payload)?;
+        } else {
+            payload.clear();
+            let read = self.from.by_ref().take(u64::from(len)).read_to_end(&mut payload)?;
+            if read < len as usize {
+                return Err(TraceError::Cut { at: self.at, frames: self.frames });
+            }
+        }
         let handled = frame::decode(kind, &payload, handle).ok_or(damaged)?;
         self.payload = payload;
         self.at += 8 + u64::from(len);
@@ -202,6 +213,13 @@ mod tests {
         check(&trace(&Head { abi: 77, ..head() }), "records of version 77");
         check(&good[..good.len() - 1], "in the middle of a frame: it was cut short; the 10 frames");
         check(&good[..good.len() - 12], "the 9 frames before that are whole");
+        let claims_much = [1u32.to_le_bytes(), LARGEST_FRAME.to_le_bytes()].concat();
+        check(&[&good[..good.len() - 8], &claims_much, &[0; 9]].concat(), "the 10 frames before that are whole");
+        let head_end = 12 + u32::from_le_bytes([good[8], good[9], good[10], good[11]]) as usize;
+        // The first frame is a record of three bytes, the second the totals: 255 transitions of a kind in the highest byte.
+        let mut absurd = good.clone();
+        absurd[head_end + 8 + 3 + 8 + 8 + 7] = 255;
+        check(&absurd, "makes no sense (kind 2");
         let mut odd = good.clone();
         let last = odd.len() - 8;
         odd[last] = 99;

@@ -35,6 +35,14 @@ impl<W: Write> TraceWriter<W> {
         self.frame(kind)
     }
 
+    /// Has all that was written handed on.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Writes the end mark and gives the writer back.
     ///
     /// # Errors

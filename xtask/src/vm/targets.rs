@@ -17,7 +17,7 @@ const fn only_with_all(name: &'static str) -> Target {
 }
 
 /// In the order in which they run. `cargo xtask vm` runs two or three minutes of them on each kernel, `--all` every one.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     whole("kernel_probes"),
     whole("kernel_census"),
     whole("kernel_ends"),
@@ -28,6 +28,7 @@ pub const TARGETS: [Target; 19] = [
     whole("kernel_refusals"),
     Target { name: "kernel_time_wait", left_to_all: &["a_hundred_thousand", "after_a_minute"] },
     whole("kernel_daemon"),
+    whole("kernel_signals"),
     whole("kernel_diagnose"),
     only_with_all("kernel_bounds"),
     only_with_all("kernel_load"),

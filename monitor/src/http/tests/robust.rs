@@ -33,6 +33,19 @@ fn ask(stream: &mut TcpStream, path: &str) -> u16 {
 }
 
 #[test]
+fn a_client_that_has_said_all_it_will_say_gets_its_answer() {
+    let server = Server::start();
+    for (version, path) in [("1.0", "/metrics"), ("1.1", "/metrics"), ("1.0", "/")] {
+        let mut stream = server.connect();
+        stream.write_all(format!("GET {path} HTTP/{version}\r\nHost: test\r\n\r\n").as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let reply = Reply::read_to_end(&mut stream);
+        assert_eq!(reply.status, 200, "{path} HTTP/{version}");
+        assert!(!reply.body.is_empty(), "{path} HTTP/{version}");
+    }
+}
+
+#[test]
 fn nonsense_is_refused_or_closed_and_the_server_lives() {
     let server = Server::with(limits(), WebConfig::none());
     let check = |bytes: &[u8]| {

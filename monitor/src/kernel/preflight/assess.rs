@@ -5,6 +5,7 @@ use super::probes::assess_probes;
 use super::report::{Item, Report};
 use crate::config::NetnsScope;
 use crate::host::KernelRelease;
+use crate::kernel::RingLayout;
 use crate::privilege::{Missing, keep_set, lost_without_ptrace, missing};
 
 /// The ring buffer came with this release; there is no fallback for it.
@@ -22,6 +23,7 @@ pub fn assess(facts: &Facts) -> Report {
         lockdown(facts),
         jit(facts),
         memlock(facts, release),
+        ring(facts),
         sock_diag(facts),
         cgroup2(facts),
         netns(facts),
@@ -56,11 +58,12 @@ fn kernel(facts: &Facts, release: Option<KernelRelease>) -> Item {
 fn btf(facts: &Facts) -> Item {
     const ID: &str = "btf";
     match &facts.btf {
-        BtfFact::Readable(_) => Item::ok(ID, "/sys/kernel/btf/vmlinux is readable"),
-        BtfFact::Unreadable(reason) => Item::degraded(
+        BtfFact::Usable(_) => Item::ok(ID, format!("{} is usable", facts.btf_path.display())),
+        BtfFact::Unusable(reason) => Item::missing(
             ID,
-            format!("/sys/kernel/btf/vmlinux cannot be read ({reason}), so fields of sockets cannot be found"),
-            "run a kernel with CONFIG_DEBUG_INFO_BTF=y, and let the sandbox see /sys/kernel/btf",
+            reason.clone(),
+            "run a kernel with CONFIG_DEBUG_INFO_BTF=y and let the sandbox see /sys/kernel/btf, or name a file of this \
+             kernel's types with --btf",
         ),
     }
 }
@@ -167,14 +170,34 @@ fn memlock(facts: &Facts, release: Option<KernelRelease>) -> Item {
     }
 }
 
+fn ring(facts: &Facts) -> Item {
+    const ID: &str = "ring";
+    match &facts.ring {
+        Ok(RingLayout { bytes, lanes: None }) => Item::ok(ID, format!("{bytes} bytes for all CPUs together")),
+        Ok(RingLayout { bytes, lanes: Some((lanes, cpus)) }) => Item::ok(
+            ID,
+            format!(
+                "{bytes} bytes for --ring-bytes {}: {lanes} lanes of {}, three for each of {cpus} CPUs",
+                facts.ring_bytes,
+                bytes / u64::from(*lanes).max(1)
+            ),
+        ),
+        Err(reason) => Item::missing(
+            ID,
+            format!("the CPUs cannot be counted: {reason}"),
+            "let the sandbox see /sys/devices/system/cpu",
+        ),
+    }
+}
+
+/// Nothing of the daemon depends on it: it is said because people ask, and `ss` needs it.
 fn sock_diag(facts: &Facts) -> Item {
     const ID: &str = "sock_diag";
     match &facts.sock_diag {
-        Ok(()) => Item::ok(ID, "socket diagnosis over netlink answers: the fallback of the census"),
-        Err(reason) => Item::degraded(
+        Ok(()) => Item::ok(ID, "socket diagnosis over netlink answers; `ss` needs it, synfin does not"),
+        Err(reason) => Item::ok(
             ID,
-            format!("socket diagnosis over netlink does not answer ({reason}): the census has no fallback"),
-            "modprobe tcp_diag; in a unit, RestrictAddressFamilies needs AF_NETLINK",
+            format!("socket diagnosis over netlink does not answer ({reason}); `ss` needs it, synfin does not"),
         ),
     }
 }
@@ -185,7 +208,7 @@ fn cgroup2(facts: &Facts) -> Item {
         Some(mount) => Item::ok(ID, format!("mounted on {}", mount.display())),
         None => Item::degraded(
             ID,
-            "cgroup v2 is not mounted, so the label `unit` reads `unknown`",
+            "cgroup v2 is not mounted, so the label `unit` reads `unknown`, and `root` for the root cgroup alone",
             "mount -t cgroup2 none /sys/fs/cgroup/unified; in a container, show it /sys/fs/cgroup read-only",
         ),
     }

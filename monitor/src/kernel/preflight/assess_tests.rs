@@ -13,7 +13,8 @@ const ALL_IN_BTF: BtfProbes =
 fn good_host() -> Facts {
     Facts {
         release: Ok("6.12.0-test".to_owned()),
-        btf: BtfFact::Readable(ALL_IN_BTF),
+        btf_path: PathBuf::from("/sys/kernel/btf/vmlinux"),
+        btf: BtfFact::Usable(ALL_IN_BTF),
         tracefs: false,
         held: Ok(Held { bpf: true, perfmon: true, ..Held::default() }),
         initial_user_namespace: Some(true),
@@ -35,6 +36,7 @@ fn good_host() -> Facts {
         namespaces: 3,
         enter_netns: None,
         ring_bytes: 8 << 20,
+        ring: Ok(RingLayout { bytes: 6 << 20, lanes: Some((6, 2)) }),
         trials: Vec::new(),
     }
 }
@@ -79,13 +81,21 @@ fn each_fact_has_its_verdict() {
     check(|f| f.lockdown = Lockdown::Confidentiality, &[("lockdown", Lacks)]);
     check(|f| f.bpf_jit_enable = Some(0), &[("bpf_jit", Degraded)]);
     check(|f| f.bpf_jit_enable = None, &[]);
-    check(|f| f.sock_diag = Err("ENOENT".into()), &[("sock_diag", Degraded)]);
+    check(|f| f.sock_diag = Err("ENOENT".into()), &[]);
     check(|f| f.cgroup2 = None, &[("cgroup2", Degraded)]);
     check(|f| f.sysctls.tcp_syncookies = Some(2), &[("sysctl.tcp_syncookies", Degraded)]);
     check(|f| f.sysctls.ip_local_port_range = None, &[("sysctl.ip_local_port_range", Degraded)]);
     check(|f| f.sysctls.tcp_max_tw_buckets = None, &[("sysctl.tcp_max_tw_buckets", Degraded)]);
     check(|f| f.ports[0].1 = PortState::Daemon, &[]);
     check(|f| f.ports[0].1 = PortState::Refused("in use".into()), &[("listen", Lacks)]);
+}
+
+#[test]
+fn the_real_size_of_the_ring_is_said() {
+    let report = check(|_| {}, &[]);
+    let said = "6291456 bytes for --ring-bytes 8388608: 6 lanes of 1048576, three for each of 2 CPUs";
+    assert!(report.to_text().contains(said), "{}", report.to_text());
+    check(|f| f.ring = Err("EACCES".into()), &[("ring", Lacks)]);
 }
 
 #[test]
@@ -111,22 +121,30 @@ fn without_trials_btf_and_tracefs_decide() {
     const SYNACK: &str = "probe.tcp_retransmit_synack";
     const CENSUS: &str = "probe.iter_tcp";
     const ENDS: &str = "probe.inet_twsk_kill";
-    let none = || BtfFact::Unreadable("no such file".into());
+    let none = || BtfFact::Unusable("no such file".into());
     let btf = |set: fn(&mut BtfProbes)| {
         let mut probes = ALL_IN_BTF;
         set(&mut probes);
-        BtfFact::Readable(probes)
+        BtfFact::Usable(probes)
     };
     check(|f| f.btf = btf(|b| b.iter_tcp = false), &[(CENSUS, Degraded)]);
     check(|f| f.btf = btf(|b| b.inet_twsk_kill = false), &[(ENDS, Degraded)]);
     check(|f| f.btf = btf(|b| b.tcp_retransmit_synack = false), &[(SYNACK, Degraded)]);
     check(|f| f.btf = btf(|b| b.inet_sock_set_state = false), &[(STATE, Lacks)]);
-    let lost = [("btf", Degraded), (STATE, Degraded), (SYNACK, Degraded), (CENSUS, Degraded), (ENDS, Degraded)];
-    check(|f| (f.btf, f.tracefs) = (none(), true), &lost);
-    let lost = [("btf", Degraded), (STATE, Lacks), (SYNACK, Degraded), (CENSUS, Degraded), (ENDS, Degraded)];
-    check(|f| f.btf = none(), &lost);
-    let lost = [(CENSUS, Lacks), ("sock_diag", Degraded)];
-    check(|f| (f.btf, f.sock_diag) = (btf(|b| b.iter_tcp = false), Err("EPERM".into())), &lost);
+    let lost = [("btf", Lacks), (STATE, Lacks), (SYNACK, Degraded), (CENSUS, Degraded), (ENDS, Degraded)];
+    // The classic tracepoint needs it too.
+    for tracefs in [false, true] {
+        check(|f| (f.btf, f.tracefs) = (none(), tracefs), &lost);
+    }
+    // Netlink is no way to a census.
+    for sock_diag in [Ok(()), Err("EPERM".to_owned())] {
+        let report = check(|f| (f.btf, f.sock_diag) = (btf(|b| b.iter_tcp = false), sock_diag), &[(CENSUS, Degraded)]);
+        let said = "iter_tcp cannot be attached, so sockets older than the daemon are unknown";
+        assert!(report.to_text().contains(said), "{}", report.to_text());
+    }
+    let classic = |f: &mut Facts| (f.btf, f.tracefs) = (btf(|b| b.inet_sock_set_state = false), true);
+    let report = check(classic, &[(STATE, Degraded)]);
+    assert!(!report.to_text().contains("BTF there"), "{}", report.to_text());
 }
 
 #[test]

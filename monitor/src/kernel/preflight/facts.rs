@@ -4,12 +4,12 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use aya_obj::btf::{Btf, BtfKind};
+use aya_obj::btf::BtfKind;
 use synfin_ebpf::abi::names;
 
 use crate::config::{ListenAddress, NetnsScope, Settings};
-use crate::host::{self, Sysctls};
-use crate::kernel::{self, Attempt};
+use crate::host::{self, KernelRelease, Sysctls};
+use crate::kernel::{self, Attempt, RingLayout};
 use crate::privilege::{self, Held};
 use crate::socket::{Answer, AskError, Question, ask};
 
@@ -18,6 +18,8 @@ use crate::socket::{Answer, AskError, Question, ask};
 pub struct Facts {
     /// `uname -r`; an error in words when it could not be read.
     pub release: Result<String, String>,
+    /// Where the kernel's type information is read, as configured.
+    pub btf_path: PathBuf,
     pub btf: BtfFact,
     /// The events of tracefs can be read, which the classic tracepoint needs.
     pub tracefs: bool,
@@ -47,6 +49,8 @@ pub struct Facts {
     pub enter_netns: Option<Result<(), String>>,
     /// As configured.
     pub ring_bytes: u32,
+    /// What becomes of them.
+    pub ring: Result<RingLayout, String>,
     /// Real trials to load and attach, in any order; empty when there were none, and then presence in BTF decides.
     pub trials: Vec<ProbeTrial>,
 }
@@ -54,9 +58,9 @@ pub struct Facts {
 /// Type information of the running kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BtfFact {
-    Readable(BtfProbes),
-    /// Why not.
-    Unreadable(String),
+    Usable(BtfProbes),
+    /// What the daemon would say and end.
+    Unusable(String),
 }
 
 /// Which attachment points BTF names.
@@ -119,7 +123,8 @@ pub fn read_facts(settings: &Settings) -> Facts {
     let number = |key| host::read_sysctl(sysctl_root, key).and_then(|text| text.parse().ok());
     Facts {
         release: host::read_release().map_err(|error| error.to_string()),
-        btf: read_btf(),
+        btf_path: settings.kernel.btf.clone(),
+        btf: read_btf(&settings.kernel.btf),
         tracefs: ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
             .iter()
             .any(|root| std::fs::read(Path::new(root).join("events/sock/inet_sock_set_state/id")).is_ok()),
@@ -146,22 +151,27 @@ pub fn read_facts(settings: &Settings) -> Facts {
         namespaces: host::count_netns(),
         enter_netns: (settings.kernel.netns == NetnsScope::All).then(try_to_enter),
         ring_bytes: settings.kernel.ring_bytes.get(),
+        ring: kernel::ring_layout(
+            settings.kernel.ring_bytes.get(),
+            host::read_release().ok().and_then(|text| KernelRelease::parse(&text)),
+        )
+        .map_err(|error| error.to_string()),
         trials: Vec::new(),
     }
 }
 
 /// Loads and attaches everything for a moment, every way: only the kernel knows what it accepts. Empty without the
-/// capabilities for it, where each trial would say no more than that. A running daemon is not disturbed.
+/// capabilities or the type information for it, where each trial would say no more than that. A running daemon is not disturbed.
 pub fn read_trials(facts: &Facts) -> Vec<ProbeTrial> {
     let allowed = facts.held.as_ref().is_ok_and(|held| privilege::missing(*held, false).is_empty());
-    if !allowed {
+    if !allowed || matches!(facts.btf, BtfFact::Unusable(_)) {
         return Vec::new();
     }
     // Before 5.11 maps are counted as locked memory; if that stays too low, the trials say so.
     let _ = privilege::raise_memlock();
     let trial =
         |attempt: Attempt| Some(ProbeTrial { probe: attempt.probe, kind: attempt.kind, result: attempt.result? });
-    kernel::try_all().into_iter().filter_map(trial).collect()
+    kernel::try_all(&facts.btf_path).into_iter().filter_map(trial).collect()
 }
 
 /// The initial user namespace maps all ids onto themselves (user_namespaces(7)).
@@ -169,13 +179,14 @@ fn is_initial_uid_map(text: &str) -> bool {
     text.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
-fn read_btf() -> BtfFact {
-    let btf = match Btf::from_sys_fs() {
-        Ok(btf) => btf,
-        Err(error) => return BtfFact::Unreadable(error.to_string()),
+/// Reads it as the daemon does, so that what the daemon would refuse is refused here.
+fn read_btf(path: &Path) -> BtfFact {
+    let btf = match kernel::read_types(path) {
+        Ok((_, btf)) => btf,
+        Err(error) => return BtfFact::Unusable(error.to_string()),
     };
     let has = |name, kind| btf.id_by_type_name_kind(name, kind).is_ok();
-    BtfFact::Readable(BtfProbes {
+    BtfFact::Usable(BtfProbes {
         inet_sock_set_state: has("btf_trace_inet_sock_set_state", BtfKind::Typedef),
         tcp_retransmit_synack: has("btf_trace_tcp_retransmit_synack", BtfKind::Typedef),
         iter_tcp: has("bpf_iter_tcp", BtfKind::Func),
@@ -276,13 +287,27 @@ mod tests {
 
     #[test]
     fn the_btf_of_the_running_kernel_names_every_tracepoint() {
-        let found = match read_btf() {
-            BtfFact::Readable(found) => found,
-            BtfFact::Unreadable(reason) => {
-                return assert!(!Path::new("/sys/kernel/btf/vmlinux").exists(), "{reason}");
+        let path = Path::new("/sys/kernel/btf/vmlinux");
+        let found = match read_btf(path) {
+            BtfFact::Usable(found) => found,
+            BtfFact::Unusable(reason) => {
+                return assert!(!path.exists(), "{reason}");
             }
         };
         let all = BtfProbes { inet_sock_set_state: true, tcp_retransmit_synack: true, iter_tcp: true, ..found };
         assert_eq!(found, all);
+    }
+
+    #[test]
+    fn what_the_daemon_would_refuse_is_refused() {
+        let junk = std::env::temp_dir().join(format!("synfin-junk-{}", std::process::id()));
+        std::fs::write(&junk, "junk").unwrap();
+        let check = |path: &Path, words: &str| {
+            let BtfFact::Unusable(reason) = read_btf(path) else { panic!("{} is usable", path.display()) };
+            assert!(reason.contains(words) && reason.contains(path.to_str().unwrap()), "{reason}");
+        };
+        check(&junk, "magic number");
+        check(Path::new("/no/such/file"), "No such file");
+        std::fs::remove_file(&junk).unwrap();
     }
 }

@@ -23,9 +23,8 @@ struct Probe {
     in_btf: fn(&BtfProbes) -> bool,
 }
 
-const CLASSIC_LOSS: &str =
-    "the kernel skips more events, and without BTF there are no handshake times, close reasons or units";
-const NETLINK_LOSS: &str = "the census takes about twice the time and cannot match sockets to their events by address";
+const CLASSIC_LOSS: &str = "the kernel skips it whenever another tracing program runs on the CPU, so more events are missed, and each run costs more";
+const NO_CENSUS: &str = "sockets older than the daemon are unknown, and nothing audits or fills the gauges of sockets";
 
 const BY_CAUSE: &str = "ends of TIME_WAIT are counted by cause";
 const DERIVED_LOSS: &str =
@@ -53,10 +52,10 @@ const PROBES: [Probe; 4] = [
     Probe {
         id: "probe.iter_tcp",
         probe: "iter_tcp",
-        ladder: &[("iterator", None), ("netlink", Some(NETLINK_LOSS))],
+        ladder: &[("iterator", None)],
         brings: None,
-        without: "no TIME_WAIT socket can be counted",
-        vital: true,
+        without: NO_CENSUS,
+        vital: false,
         in_btf: |btf| btf.iter_tcp,
     },
     Probe {
@@ -144,10 +143,8 @@ fn is_allowed(facts: &Facts) -> bool {
 
 /// Whether one step of a ladder holds: by trial (`Ok(true)`) where there was one, else by what the host shows (`Ok(false)`).
 fn step(probe: &Probe, kind: &str, facts: &Facts) -> Result<bool, String> {
-    match kind {
-        "netlink" => return facts.sock_diag.clone().map(|()| true),
-        DERIVATION => return Ok(true),
-        _ => {}
+    if kind == DERIVATION {
+        return Ok(true);
     }
     let mut trials = facts.trials.iter().filter(|trial| trial.probe == probe.probe).peekable();
     if trials.peek().is_some() {
@@ -157,10 +154,11 @@ fn step(probe: &Probe, kind: &str, facts: &Facts) -> Result<bool, String> {
         };
     }
     match (kind, &facts.btf) {
+        // Whatever way it is attached, a program finds the fields of sockets by it.
+        (_, BtfFact::Unusable(_)) => Err("no type information".to_owned()),
         ("tracepoint", _) if facts.tracefs => Ok(false),
         ("tracepoint", _) => Err("tracefs is not mounted or not readable".to_owned()),
-        (_, BtfFact::Unreadable(reason)) => Err(format!("BTF: {reason}")),
-        (_, BtfFact::Readable(btf)) if (probe.in_btf)(btf) => Ok(false),
-        (_, BtfFact::Readable(_)) => Err("the kernel's BTF does not name it".to_owned()),
+        (_, BtfFact::Usable(btf)) if (probe.in_btf)(btf) => Ok(false),
+        (_, BtfFact::Usable(_)) => Err("the kernel's BTF does not name it".to_owned()),
     }
 }

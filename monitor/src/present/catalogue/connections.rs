@@ -97,8 +97,9 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &[],
-        help: "Sockets that entered SYN_SENT.",
-        read: |reading, samples| samples.count(&[], reading.snapshot.connect_attempts),
+        help: "Sockets that entered SYN_SENT: counted in the kernel, so exact whatever is lost. Connects that were under way when the daemon \
+               started are not in it, though their openings and failures are counted.",
+        read: |reading, samples| samples.count(&[], reading.snapshot.connect_attempts()),
     },
     Metric {
         name: "synfin_tcp_connect_failures_total",
