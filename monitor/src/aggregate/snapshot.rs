@@ -19,6 +19,13 @@ pub struct Lost {
     pub table_full: u64,
 }
 
+impl Lost {
+    /// State changes of which the tracker was not told.
+    pub fn untold(&self) -> u64 {
+        self.ring_full + self.probe_missed + self.undecodable
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeStatus {
     /// Name of the tracepoint, iterator or function, as the kernel names it: `inet_sock_set_state`, `tcp_retransmit_synack`,

@@ -7,6 +7,8 @@ mod evidence;
 mod figures;
 mod flows;
 mod growth;
+#[cfg(test)]
+mod levels_tests;
 mod moment;
 mod namespaces;
 mod tally;
@@ -16,8 +18,8 @@ mod time_wait;
 mod view;
 
 use crate::aggregate::{
-    Aggregates, CensusStatus, EphemeralRange, EphemeralRanges, KernelCounters, Lost, Populations, ProbeStatus,
-    Readings, SmallSockets, Snapshot, Units,
+    Aggregates, CensusStatus, EphemeralRange, EphemeralRanges, Handled, KernelCounters, Lost, PerState, Populations,
+    ProbeStatus, Readings, SmallSockets, Snapshot, Units,
 };
 use crate::census;
 use crate::config::EndpointDetail;
@@ -97,8 +99,13 @@ pub struct Core {
     host: HostFigures,
     census: CensusStatus,
     walks_done: u64,
-    /// Totals at the beginning of the walk under way, with the runs that had been missed by the walk before.
-    walk_began: Option<KernelCounters>,
+    /// What of the totals has come as records.
+    handled: Handled,
+    /// Records lost and sockets that found the table full, as of the last walk: as long as neither grows, the tracker is told of all that
+    /// is counted. `None`: it does not follow all sockets.
+    follows_since: Option<(u64, u64)>,
+    /// Totals at the beginning of the walk under way, with the sockets that had found the table full.
+    walk_began: Option<(KernelCounters, u64)>,
     missed_at_last_walk: u64,
     lost_at_last_walk: u64,
     small: SmallSockets,
@@ -133,6 +140,8 @@ impl Core {
             host: HostFigures::default(),
             census: CensusStatus::default(),
             walks_done: 0,
+            handled: Handled::default(),
+            follows_since: None,
             walk_began: None,
             missed_at_last_walk: 0,
             lost_at_last_walk: 0,
@@ -157,6 +166,8 @@ impl Core {
             Input::Totals { counters, probe_missed } => {
                 self.totals = KernelCounters::sum([*counters]);
                 self.probe_missed = *probe_missed;
+                self.handled.compare(&self.totals.transitions, self.lost_records());
+                self.follow();
             }
             Input::Ends(ends) => self.by_cause.take(ends),
             Input::Host(figures) => match &self.namespaces {
@@ -168,7 +179,7 @@ impl Core {
             // Names matter only at the edges.
             Input::Unit { .. } => {}
             Input::WalkBegins { at, counters } => {
-                self.walk_began = Some(KernelCounters::sum([*counters]));
+                self.walk_began = Some((KernelCounters::sum([*counters]), self.aggregates.table_full));
                 self.tracker.begin_walk(*at);
                 self.ledger.begin_walk();
             }
@@ -199,8 +210,19 @@ impl Core {
             }
             observer.event(&event, known);
         }
-        let Self { aggregates, tracker, ledger, contacts, closes, view, ranges, .. } = self;
+        let Self { aggregates, tracker, ledger, contacts, closes, view, ranges, handled, .. } = self;
+        let mut from = None;
+        if let Event::Transition(transition) = &event {
+            handled.count(transition.from, transition.to);
+            from = Some(transition.from);
+        }
         tracker.handle_event(&event, &mut |outcome| {
+            // The birth of a listener's child is counted and has no record of its own.
+            if let Outcome::Moved { from: None, to: Some(TcpState::SynRecv), .. } = outcome
+                && from == Some(TcpState::SynRecv)
+            {
+                handled.count(TcpState::Listen, TcpState::SynRecv);
+            }
             aggregates.apply(&outcome);
             contacts.apply(&event, &outcome);
             closes.apply(&outcome);
@@ -252,14 +274,15 @@ impl Core {
         self.undecodable += records.len() as u64 - tally.sockets + u64::from(!rest.is_empty());
 
         let after = KernelCounters::sum([walk.counters]);
-        let before = self.walk_began.take().unwrap_or(after);
+        let (before, full_before) = self.walk_began.take().unwrap_or((after, self.aggregates.table_full));
         let exact = self.probe_missed == self.missed_at_last_walk;
         self.missed_at_last_walk = self.probe_missed;
-        let audit = self.populations.audit(&tally.full, &before.transitions, &after.transitions, exact);
 
         let (aggregates, closes) = (&mut self.aggregates, &mut self.closes);
         let first = self.walks_done == 0;
+        let mut follows_all = !self.tracker.forgets_ends();
         self.tracker.reconcile(walk.began, whole().filter_map(|found| seed(&found)), &mut |outcome| {
+            follows_all &= outcome != Outcome::TableFull;
             // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
             if first || outcome != Outcome::TableFull {
                 aggregates.apply(&outcome);
@@ -267,7 +290,15 @@ impl Core {
             closes.apply(&outcome);
             observer.outcome(&outcome);
         });
-        self.totals = after;
+        follows_all &= self.aggregates.table_full == full_before;
+        self.follows_since = follows_all.then(|| self.unfollowed());
+        let tracked = follows_all.then(|| self.tracked());
+        let (before, now) = (&before.transitions, &after.transitions);
+        let audit = self.populations.audit(&tally.full, before, now, exact, tracked.as_ref());
+        // Others may have been read since.
+        if self.totals.records < after.records {
+            self.totals = after;
+        }
         match &mut self.namespaces {
             None => self.handle_host(walk.host),
             Some(namespaces) => {
@@ -276,8 +307,7 @@ impl Core {
             }
         }
         // A socket that the full table let go of still has its end told.
-        let Lost { ring_full, probe_missed, undecodable, table_full: _ } = self.lost();
-        let lost = ring_full + probe_missed + undecodable;
+        let lost = self.lost().untold();
         let newly_lost = lost.saturating_sub(std::mem::replace(&mut self.lost_at_last_walk, lost));
         let told = view::Told { recycled: self.host.tw_recycled, lost: newly_lost };
         self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, &self.ranges, told);
@@ -296,6 +326,29 @@ impl Core {
             interval_seconds: 0.0,
             apply_seconds: 0.0,
         };
+    }
+
+    /// Records whose change of state is in the totals and was not told.
+    fn lost_records(&self) -> u64 {
+        self.totals.ring_full + self.undecodable
+    }
+
+    /// What keeps the tracker from knowing all: lost records, and sockets that found the table full.
+    fn unfollowed(&self) -> (u64, u64) {
+        (self.lost_records(), self.aggregates.table_full)
+    }
+
+    /// Followed sockets in each state, less the net flow of all that the tracker was told.
+    fn tracked(&self) -> PerState<i64> {
+        let (followed, told) = (self.aggregates.cgroups.sum(), self.handled.net());
+        std::array::from_fn(|at| followed[at] as i64 - told[at])
+    }
+
+    /// After new totals. Once a record is lost the totals know better, and once a socket has found the table full, until the next census.
+    fn follow(&mut self) {
+        if self.follows_since == Some(self.unfollowed()) {
+            self.populations.follow(&self.tracked());
+        }
     }
 
     /// Remembers how many connections there were at `at`, for the pace at which ports are taken: to be called every second or so.

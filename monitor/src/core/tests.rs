@@ -10,7 +10,7 @@ use crate::event::{Endpoint, KernelTime, NetnsId};
 
 const SECOND: u64 = 1_000_000_000;
 
-const OPTIONS: CoreOptions = CoreOptions {
+pub(super) const OPTIONS: CoreOptions = CoreOptions {
     max_connections: 1000,
     units: 60,
     top: 3,
@@ -28,7 +28,7 @@ fn name(cgroup: CgroupId) -> String {
     format!("unit{}", cgroup.0)
 }
 
-fn bytes(socket: &CensusSocket) -> [u8; census::RECORD] {
+pub(super) fn bytes(socket: &CensusSocket) -> [u8; census::RECORD] {
     // SAFETY: integers and byte arrays without padding, so every byte is initialized.
     unsafe { std::mem::transmute_copy(socket) }
 }

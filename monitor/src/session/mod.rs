@@ -78,6 +78,8 @@ pub struct Session {
     waker: Waker,
     skipped: Skipped,
     missed: Missed,
+    /// State changes of which no record came, when the last walk began.
+    lost_at_walk: u64,
     /// All network namespaces are watched.
     watches_all: bool,
     started_unix_seconds: f64,
@@ -123,6 +125,7 @@ impl Session {
             waker,
             skipped: Skipped::default(),
             missed: Missed::default(),
+            lost_at_walk: 0,
             watches_all: options.load.netns.is_none(),
             started_unix_seconds: clock::unix_now(),
             tap,
@@ -215,6 +218,10 @@ impl Session {
         let counters = self.counters.read();
         let probe_missed = self.missed.update(self.skipped.state_changes, &counters) + self.skipped.others;
         self.feed(&Input::Totals { counters: &counters, probe_missed }, observer);
+        // Until the next walk nobody knows what was in them.
+        if self.core.lost().untold() > self.lost_at_walk {
+            self.schedule.bring_forward();
+        }
         self.read_ends(observer);
     }
 
@@ -267,6 +274,7 @@ impl Session {
             let counters = self.counters.read();
             // Before the first socket is read: the end of one that the walk meets must be remembered.
             self.feed(&Input::WalkBegins { at: clock::kernel_now(), counters: &counters }, observer);
+            self.lost_at_walk = self.core.lost().untold();
             Background::start("census", self.waker.clone(), || read_walk(reach)).map_err(|error| error.to_string())
         });
         match begun {
@@ -299,8 +307,9 @@ impl Session {
         let counters = self.counters.read();
         self.drain_all(observer);
         let drained = Instant::now();
-        // The kernel counts a refusal before it reports the end that got no small socket: so, after the records.
-        self.read_ends(observer);
+        // Totals no older than the records, to tell what was lost of them from what is under way. And the kernel counts a refusal before
+        // it reports the end that got no small socket.
+        self.read_totals(observer);
         let mut host = walked.host;
         match walked.survey {
             Some(survey) => {

@@ -7,11 +7,19 @@ const SHARE: u32 = 200;
 /// However dear, so often it is done: no TIME_WAIT socket, which lives for 60 s, comes and goes between two walks.
 const LONGEST: Duration = Duration::from_secs(50);
 
+/// A walk brought forward waits until the last one has taken less than one part in so many of the time since.
+const SHARE_FORWARD: u32 = 20;
+/// Walks that may be brought forward before as many have come in their turn: in the long run no more than twice the share is spent.
+const SPARE: u32 = 3;
+
 /// Decides by the cost of the last walk.
 #[derive(Debug)]
 pub struct Schedule {
     least: Duration,
     interval: Duration,
+    /// From when on the next walk may be brought forward; `None` when it has been.
+    forward: Option<Instant>,
+    spare: u32,
     /// `None`: at once.
     next: Option<Instant>,
     possible: bool,
@@ -20,7 +28,7 @@ pub struct Schedule {
 impl Schedule {
     /// The first walk is due at once; later ones at least `least` apart.
     pub fn new(least: Duration) -> Self {
-        Self { least, interval: least, next: None, possible: true }
+        Self { least, interval: least, forward: None, spare: SPARE, next: None, possible: true }
     }
 
     pub fn is_due(&self, now: Instant) -> bool {
@@ -30,7 +38,22 @@ impl Schedule {
     /// A walk is over that took `took`, taking in what it brought included.
     pub fn done(&mut self, now: Instant, took: Duration) {
         self.interval = (took * SHARE).clamp(self.least, self.least.max(LONGEST));
+        if self.forward.is_some() {
+            self.spare = SPARE.min(self.spare + 1);
+        }
         self.next = Some(now + self.interval);
+        self.forward = Some(now + self.interval.min(self.least.max(took * SHARE_FORWARD)));
+    }
+
+    /// Something happened that only a walk can tell more of: the next one comes as early as its cost allows, if any is spare.
+    pub fn bring_forward(&mut self) {
+        if let (Some(next), Some(forward)) = (self.next, self.forward)
+            && forward < next
+            && self.spare > 0
+        {
+            self.spare -= 1;
+            (self.next, self.forward) = (Some(forward), None);
+        }
     }
 
     /// What it was to bring came in another way: the interval begins anew.
@@ -75,6 +98,33 @@ mod tests {
         check(1000, 24, 4800);
         check(1000, 10_000, 50_000);
         check(90_000, 10_000, 90_000);
+    }
+
+    #[test]
+    fn a_walk_brought_forward_waits_for_its_cost_and_is_spared_elsewhere() {
+        let ms = Duration::from_millis;
+        let mut now = Instant::now();
+        let mut schedule = Schedule::new(ms(1000));
+        // Brought forward or not, cost of the walk, from when on the next is due, milliseconds after it.
+        let mut check = |forward, took_ms, due_ms| {
+            schedule.done(now, ms(took_ms));
+            if forward {
+                schedule.bring_forward();
+                schedule.bring_forward();
+            }
+            assert!(!schedule.is_due(now + ms(due_ms - 1)) && schedule.is_due(now + ms(due_ms)), "{took_ms} {due_ms}");
+            now += ms(due_ms);
+        };
+        check(true, 5, 1000);
+        check(true, 60, 1200);
+        check(true, 24, 1000);
+        check(true, 60, 1200);
+        // None is spare until the next has come in its turn.
+        check(true, 60, 12_000);
+        check(true, 60, 1200);
+        check(true, 60, 12_000);
+        check(false, 60, 12_000);
+        check(true, 10_000, 50_000);
     }
 
     #[test]
