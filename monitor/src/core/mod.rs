@@ -3,6 +3,7 @@
 mod by_cause;
 mod closes;
 mod contacts;
+mod departures;
 mod evidence;
 mod figures;
 mod flows;
@@ -77,6 +78,8 @@ pub struct CoreOptions {
 /// What only the edges know, for a snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Gauges {
+    /// Now; the time of the last input where that is later.
+    pub at: KernelTime,
     pub ring_pending_bytes: u64,
     pub ring_size_bytes: u64,
     pub probes: Vec<ProbeStatus>,
@@ -96,6 +99,8 @@ pub struct Core {
     totals: KernelCounters,
     probe_missed: u64,
     undecodable: u64,
+    /// Of the latest input that has a time.
+    latest: KernelTime,
     host: HostFigures,
     census: CensusStatus,
     walks_done: u64,
@@ -137,6 +142,7 @@ impl Core {
             totals: KernelCounters::default(),
             probe_missed: 0,
             undecodable: 0,
+            latest: KernelTime(0),
             host: HostFigures::default(),
             census: CensusStatus::default(),
             walks_done: 0,
@@ -210,10 +216,11 @@ impl Core {
             }
             observer.event(&event, known);
         }
-        let Self { aggregates, tracker, ledger, contacts, closes, view, ranges, handled, .. } = self;
+        let Self { aggregates, tracker, ledger, contacts, closes, view, ranges, handled, latest, .. } = self;
         let mut from = None;
         if let Event::Transition(transition) = &event {
             handled.count(transition.from, transition.to);
+            *latest = transition.at.max(*latest);
             from = Some(transition.from);
         }
         tracker.handle_event(&event, &mut |outcome| {
@@ -317,6 +324,7 @@ impl Core {
         self.small = tally.small;
         self.requests = tally.requests;
         self.walks_done += 1;
+        self.latest = self.latest.max(walk.ended);
         self.census = CensusStatus {
             at_unix_seconds: Some(walk.unix_seconds),
             duration_seconds: walk.ended.since(walk.began).map_or(0.0, |ns| ns as f64 / 1e9),
@@ -389,6 +397,7 @@ impl Core {
     /// Everything known now. `name_unit` gives the value of the label `unit` for a cgroup; counters keep, for good, the name that they
     /// get when they first come.
     pub fn snapshot(&mut self, gauges: Gauges, mut name_unit: impl FnMut(CgroupId) -> String) -> Snapshot {
+        let at = self.latest.max(gauges.at);
         let readings = Readings {
             counters: self.totals,
             probe_missed: self.probe_missed,
@@ -416,6 +425,8 @@ impl Core {
             host: &self.host,
             by_cause: &self.by_cause,
             time_wait: snapshot.sockets[TcpState::TimeWait.index()],
+            time_wait_by_netns: self.namespaces.as_ref().map(Namespaces::time_wait),
+            at,
         };
         snapshot.figures = self.pages.figures(sources, &mut name_unit);
         let fullest = self.view.ports.as_ref().map(|usage| &usage.fullest);

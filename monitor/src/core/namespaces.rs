@@ -171,6 +171,11 @@ impl Namespaces {
         sum
     }
 
+    /// TIME_WAIT sockets of each, now.
+    pub fn time_wait(&self) -> BTreeMap<NetnsId, u64> {
+        self.living.iter().map(|(id, living)| (*id, self.small_of(*id, living).time_wait)).collect()
+    }
+
     /// `own` with populations and counters of all namespaces.
     pub fn sum_up(&self, own: HostFigures) -> HostFigures {
         let mut host = own;

@@ -97,6 +97,37 @@ fn a_hundred_thousand_small_sockets_are_attributed_with_exact_sums() {
 }
 
 #[test]
+fn between_two_censuses_those_go_whose_time_is_over() {
+    let mut core = core();
+    core.handle(&Input::Ports { range: "32768\t60999\n", reserved: "" }, &mut ());
+    let of = |server: u32, n: u32, remaining_ms| bytes(&small(n * 50 + server, remaining_ms));
+    let api = (0..36).map(|n| of(1, n, 2000));
+    let sockets: Vec<u8> = api.chain((0..12).map(|n| of(2, n, 42_000))).flatten().collect();
+    walk(&mut core, 2, &sockets);
+    let mut check = |seconds: u64, total: u64, api, web, remaining: [u64; 6]| {
+        core.handle(&Input::Host(HostFigures { time_wait: Some(total), ..HostFigures::default() }), &mut ());
+        let gauges = Gauges { at: KernelTime((2 + seconds) * SECOND), ..Gauges::default() };
+        let time_wait = core.snapshot(gauges, name).figures.time_wait;
+        let of = |endpoint: &str| {
+            let rows = time_wait.rows.iter().filter(|row| row.endpoint == endpoint);
+            rows.map(|row| row.sockets).sum::<u64>()
+        };
+        assert_eq!((of("10.0.0.1:443"), of("10.0.0.2:443")), (api, web), "after {seconds} s");
+        assert_eq!(time_wait.remaining, remaining, "after {seconds} s");
+        assert_eq!(time_wait.rows.iter().map(|row| row.sockets).sum::<u64>(), total);
+    };
+    check(0, 48, 36, 12, [36, 0, 0, 0, 12, 0]);
+    check(1, 48, 36, 12, [36, 0, 0, 0, 12, 0]);
+    check(5, 12, 0, 12, [0, 0, 0, 12, 0, 0]);
+    // The last of them are late.
+    check(5, 14, 2, 12, [2, 0, 0, 12, 0, 0]);
+    check(25, 12, 0, 12, [0, 12, 0, 0, 0, 0]);
+    check(43, 0, 0, 0, [0; 6]);
+    // Five are later still.
+    check(43, 5, 0, 5, [5, 0, 0, 0, 0, 0]);
+}
+
+#[test]
 fn less_of_an_endpoint_merges_rows_and_keeps_the_sum() {
     let check = |endpoints, labels: &[(&str, u64)]| {
         let mut core = Core { pages: Pages::new(30, endpoints), ..core() };

@@ -385,6 +385,7 @@ impl Session {
         let cgroups = &mut self.cgroups;
         self.core.snapshot(
             Gauges {
+                at: clock::kernel_now(),
                 ring_pending_bytes: self.records.pending_bytes() as u64,
                 ring_size_bytes: self.records.size() as u64,
                 probes,
