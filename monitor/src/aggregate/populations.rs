@@ -179,8 +179,8 @@ impl std::ops::AddAssign for SmallSockets {
 }
 
 impl SmallSockets {
-    /// The same, with the total `tw` of `/proc/<pid>/net/sockstat` read later. It does not tell the two apart: as many as the census saw
-    /// are still taken for FIN_WAIT2, unless there are fewer.
+    /// The same, with the total `tw` of `/proc/<pid>/net/sockstat` read later. It does not tell the two apart: as many as are known are
+    /// taken for FIN_WAIT2, unless there are fewer.
     pub fn with_sockstat(self, tw: u64) -> Self {
         let fin_wait2 = self.fin_wait2.min(tw);
         Self { time_wait: tw - fin_wait2, fin_wait2, ..self }

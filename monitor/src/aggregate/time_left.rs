@@ -32,11 +32,11 @@ impl ByTimeLeft {
         self.0.iter_mut().zip(other.0).for_each(|(count, other)| *count = count.saturating_sub(other));
     }
 
-    /// Those that are left after `ms`; they end evenly within a step.
+    /// Those that are left after `ms`; they end evenly within a step, and the last at its end.
     pub fn left_after(&self, ms: u64) -> u64 {
         let left = |(step, &count): (usize, &u32)| {
             let end = (step as u64 + 1) * u64::from(STEP_MS);
-            u64::from(count) * end.saturating_sub(ms).min(u64::from(STEP_MS)) / u64::from(STEP_MS)
+            (u64::from(count) * end.saturating_sub(ms).min(u64::from(STEP_MS))).div_ceil(u64::from(STEP_MS))
         };
         self.0.iter().enumerate().map(left).sum()
     }

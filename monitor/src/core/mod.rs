@@ -16,6 +16,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod time_wait;
+mod turning;
 mod view;
 
 use crate::aggregate::{
@@ -316,7 +317,8 @@ impl Core {
         // A socket that the full table let go of still has its end told.
         let lost = self.lost().untold();
         let newly_lost = lost.saturating_sub(std::mem::replace(&mut self.lost_at_last_walk, lost));
-        let told = view::Told { recycled: self.host.tw_recycled, lost: newly_lost };
+        let told =
+            view::Told { recycled: self.host.tw_recycled, lost: newly_lost, fin_timeout: self.host.tcp_fin_timeout };
         self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, &self.ranges, told);
         if let Some(usage) = &self.view.ports {
             self.growth.take_census(walk.ended, &usage.tuples, &self.contacts);
@@ -398,6 +400,7 @@ impl Core {
     /// get when they first come.
     pub fn snapshot(&mut self, gauges: Gauges, mut name_unit: impl FnMut(CgroupId) -> String) -> Snapshot {
         let at = self.latest.max(gauges.at);
+        self.age(at);
         let readings = Readings {
             counters: self.totals,
             probe_missed: self.probe_missed,
@@ -435,6 +438,22 @@ impl Core {
         snapshot.figures.namespaces =
             namespaces.map(|namespaces| namespaces.figures(&snapshot.sockets, by_netns, fullest));
         snapshot
+    }
+
+    /// Brings up to date what the last census said of small FIN_WAIT2 sockets.
+    fn age(&mut self, at: KernelTime) {
+        let turning = &self.ledger.turning;
+        match &mut self.namespaces {
+            _ if self.walks_done == 0 => {}
+            None => self.small.fin_wait2 = turning.now(None, at),
+            Some(namespaces) => namespaces.age(|netns| turning.now(Some(netns), at)),
+        }
+    }
+
+    /// Whether a census would tell much of small sockets that is only guessed at `at`.
+    pub fn wants_census(&self, at: KernelTime) -> bool {
+        let small = self.small_now();
+        self.ledger.turning.is_unsure(small.time_wait + small.fin_wait2, at)
     }
 
     /// Small sockets by the last census and the last total of the kernel.

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 
 use super::departures::Departures;
 use super::flows::{Cgroup, Flows, Level, TimeLeft, remaining_class};
+use super::turning::Turning;
 use super::view::Told;
 use crate::aggregate::{
     ByTimeLeft, EphemeralRanges, Held, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, PerRole, REMAINING_MS,
@@ -38,6 +39,7 @@ struct Noted {
 pub struct Ledger {
     pub owners: Owners<Cgroup>,
     pub flows: Flows,
+    pub turning: Turning,
     /// Of the last census.
     rows: Vec<Held<Cgroup>>,
     folded: u64,
@@ -56,6 +58,7 @@ pub struct Ledger {
 pub struct Counting<'a> {
     makers: Makers<'a, Cgroup>,
     flows: &'a mut Flows,
+    turning: &'a mut Turning,
     began: KernelTime,
     standing: u64,
     time_left: TimeLeft,
@@ -81,6 +84,7 @@ impl Ledger {
         Self {
             owners: Owners::new(capacity),
             flows: Flows::default(),
+            turning: Turning::default(),
             rows: Vec::new(),
             folded: 0,
             added: TopK::new(MAKERS_CAPACITY),
@@ -106,6 +110,9 @@ impl Ledger {
         let flows = &mut self.flows;
         self.owners.remember(end.netns, &end.tuple, by, waiting, end.at, |by, waiting| forgotten(flows, by, waiting));
         self.flows.ended(by, waiting);
+        if waiting == Substate::FinWait2 {
+            self.turning.end(end.netns, end.at);
+        }
         let maker = (role, endpoint_of(role, &end.tuple), by.unit.map_or(Unit::Unknown, Unit::Known));
         let key = (end.netns, maker);
         self.add(key, end.at);
@@ -138,22 +145,32 @@ impl Ledger {
         self.under_way = None;
     }
 
-    /// The walk that began at `began` is to be counted.
+    /// The walk is to be counted.
     pub fn count<'a>(
         &'a mut self,
-        began: KernelTime,
+        walk: &Walk<'_>,
+        told: Told,
         listening: &'a Listening,
         ranges: &'a EphemeralRanges,
     ) -> Counting<'a> {
         let flows = &mut self.flows;
         self.owners.file(|by, waiting| forgotten(flows, by, waiting));
         let makers = Makers::new(&mut self.owners, listening, ranges, MAKERS_CAPACITY);
-        Counting { makers, flows: &mut self.flows, began, standing: 0, time_left: TimeLeft::default() }
+        self.turning.begin(walk.ended, told.fin_timeout);
+        Counting {
+            makers,
+            flows: &mut self.flows,
+            turning: &mut self.turning,
+            began: walk.began,
+            standing: 0,
+            time_left: TimeLeft::default(),
+        }
     }
 
     /// Takes over what was counted in `walk`.
     pub fn finish(&mut self, counted: Counted, walk: &Walk<'_>, told: Told) {
         let began = walk.began;
+        self.turning.finish(began);
         self.added = TopK::new(MAKERS_CAPACITY);
         self.added_by_role = [0; Role::COUNT];
         self.added_at.clear();
@@ -249,9 +266,14 @@ impl Counting<'_> {
     /// Counts a small socket and says whose it is.
     pub fn add(&mut self, socket: &SmallSocket) -> OwnedBy<Cgroup> {
         let (by, recalled) = self.makers.add(socket);
-        if socket.substate == Substate::TimeWait {
-            self.standing += u64::from(recalled.is_none_or(|recalled| recalled.at < self.began));
-            self.time_left.add(socket.remaining_ms);
+        match socket.substate {
+            Substate::TimeWait => {
+                self.standing += u64::from(recalled.is_none_or(|recalled| recalled.at < self.began));
+                self.time_left.add(socket.remaining_ms);
+            }
+            Substate::FinWait2 => {
+                self.turning.find(socket.netns, recalled.map(|recalled| recalled.at), socket.remaining_ms);
+            }
         }
         if recalled.is_some_and(|recalled| recalled.turned) {
             self.flows.turned(by);

@@ -169,7 +169,11 @@ impl Session {
         if self.host_read_at.is_none_or(|at| now.duration_since(at) >= HOST_INTERVAL) {
             self.host_read_at = Some(now);
             self.read_host(observer);
-            self.core.remember_pace(clock::kernel_now());
+            let at = clock::kernel_now();
+            self.core.remember_pace(at);
+            if self.core.wants_census(at) {
+                self.schedule.bring_forward();
+            }
             self.probes.flush_log();
         }
         if self.cgroups.is_rested(now) {
