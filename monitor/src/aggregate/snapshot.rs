@@ -45,7 +45,8 @@ pub struct CensusStatus {
     pub at_unix_seconds: Option<f64>,
     pub duration_seconds: f64,
     pub success: bool,
-    /// Tracked minus counted, beyond what can have changed during the walk.
+    /// What was told right before, as of the end of the walk, minus what is told since; of small sockets, told minus counted, beyond what
+    /// can have changed during the walk.
     pub drift: PerState<i64>,
     pub resyncs: u64,
     /// Seconds until the next one, as adapted to the cost of the last.

@@ -52,7 +52,7 @@ impl TimeLeft {
     }
 
     /// Sockets whose time is over within `ms`, and a step more.
-    fn due(&self, ms: u64) -> u64 {
+    pub fn due(&self, ms: u64) -> u64 {
         let steps = usize::try_from(ms / u64::from(STEP_MS)).unwrap_or(STEPS).min(STEPS);
         self.0[..=steps].iter().map(|&sockets| u64::from(sockets)).sum()
     }

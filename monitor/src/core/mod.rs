@@ -1,5 +1,6 @@
 //! The core whole: inputs in, outcomes and snapshots out. Pure, so a trace file repeats a run to the byte.
 
+mod audit;
 mod by_cause;
 mod closes;
 mod contacts;
@@ -307,21 +308,32 @@ impl Core {
         if self.totals.records < after.records {
             self.totals = after;
         }
-        match &mut self.namespaces {
+        let recycled = self.host.tw_recycled;
+        match &self.namespaces {
             None => self.handle_host(walk.host),
-            Some(namespaces) => {
-                namespaces.take_census(tally.small_by_netns);
-                self.host = namespaces.sum_up(walk.host);
-            }
+            Some(namespaces) => self.host = namespaces.sum_up(walk.host),
+        }
+        let recycled = self.host.tw_recycled.zip(recycled).map_or(0, |(now, before)| now.saturating_sub(before));
+        self.age(walk.ended);
+        let told = self.small_now();
+        if let Some(namespaces) = &mut self.namespaces {
+            namespaces.take_census(tally.small_by_netns);
         }
         // A socket that the full table let go of still has its end told.
         let lost = self.lost().untold();
         let newly_lost = lost.saturating_sub(std::mem::replace(&mut self.lost_at_last_walk, lost));
-        let told =
+        let besides =
             view::Told { recycled: self.host.tw_recycled, lost: newly_lost, fin_timeout: self.host.tcp_fin_timeout };
-        self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, &self.ranges, told);
+        self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, &self.ranges, besides);
         if let Some(usage) = &self.view.ports {
             self.growth.take_census(walk.ended, &usage.tuples, &self.contacts);
+        }
+        let mut drift = audit.drift;
+        if !first {
+            let moved = self.ledger.moved(walk, recycled);
+            let (time_wait, fin_wait2) = audit::small_drift(told, tally.small, moved);
+            drift[TcpState::TimeWait.index()] = time_wait;
+            drift[TcpState::FinWait2.index()] += fin_wait2;
         }
         self.small = tally.small;
         self.requests = tally.requests;
@@ -331,7 +343,7 @@ impl Core {
             at_unix_seconds: Some(walk.unix_seconds),
             duration_seconds: walk.ended.since(walk.began).map_or(0.0, |ns| ns as f64 / 1e9),
             success: true,
-            drift: audit.drift,
+            drift,
             resyncs: self.census.resyncs + u64::from(audit.resynced),
             interval_seconds: 0.0,
             apply_seconds: 0.0,

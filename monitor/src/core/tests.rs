@@ -128,6 +128,29 @@ fn between_two_censuses_those_go_whose_time_is_over() {
 }
 
 #[test]
+fn drift_of_small_sockets_says_what_the_page_had_wrong() {
+    let mut core = core();
+    let waiting = |n| CensusSocket { state: state::FIN_WAIT2, ..small(n, 30_000) };
+    let sockets = |time_wait: u32, fin_wait2: u32| -> Vec<u8> {
+        let fin_wait2 = (time_wait..time_wait + fin_wait2).map(|n| bytes(&waiting(n)));
+        (0..time_wait).map(|n| bytes(&small(n, 50_000))).chain(fin_wait2).flatten().collect()
+    };
+    let mut check = |seconds, found: Vec<u8>, time_wait, fin_wait2| {
+        walk(&mut core, seconds, &found);
+        let census = core.snapshot(Gauges::default(), name).census;
+        let mut drift = [0; TcpState::COUNT];
+        (drift[TcpState::TimeWait.index()], drift[TcpState::FinWait2.index()]) = (time_wait, fin_wait2);
+        assert_eq!((census.drift, census.resyncs), (drift, 0), "at {seconds} s");
+    };
+    check(2, sockets(100, 40), 0, 0);
+    check(3, sockets(90, 40), 0, 0);
+    // The page had these in TIME_WAIT.
+    check(4, sockets(70, 70), 30, -30);
+    check(5, sockets(70, 70), 0, 0);
+    check(6, sockets(140, 0), -70, 70);
+}
+
+#[test]
 fn less_of_an_endpoint_merges_rows_and_keeps_the_sum() {
     let check = |endpoints, labels: &[(&str, u64)]| {
         let mut core = Core { pages: Pages::new(30, endpoints), ..core() };

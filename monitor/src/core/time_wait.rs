@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 
+use super::audit::Moved;
 use super::departures::Departures;
 use super::flows::{Cgroup, Flows, Level, TimeLeft, remaining_class};
 use super::turning::Turning;
@@ -51,6 +52,8 @@ pub struct Ledger {
     added_at: VecDeque<(u64, u64)>,
     /// `Some` while a walk goes on.
     under_way: Option<Vec<Noted>>,
+    /// Ends since the last walk began, into TIME_WAIT and into FIN_WAIT2.
+    since_walk: [u64; 2],
     swept_at: KernelTime,
 }
 
@@ -91,6 +94,7 @@ impl Ledger {
             added_by_role: [0; Role::COUNT],
             added_at: VecDeque::new(),
             under_way: None,
+            since_walk: [0; 2],
             swept_at: KernelTime(0),
         }
     }
@@ -110,8 +114,12 @@ impl Ledger {
         let flows = &mut self.flows;
         self.owners.remember(end.netns, &end.tuple, by, waiting, end.at, |by, waiting| forgotten(flows, by, waiting));
         self.flows.ended(by, waiting);
-        if waiting == Substate::FinWait2 {
-            self.turning.end(end.netns, end.at);
+        match waiting {
+            Substate::TimeWait => self.since_walk[0] += 1,
+            Substate::FinWait2 => {
+                self.since_walk[1] += 1;
+                self.turning.end(end.netns, end.at);
+            }
         }
         let maker = (role, endpoint_of(role, &end.tuple), by.unit.map_or(Unit::Unknown, Unit::Known));
         let key = (end.netns, maker);
@@ -139,6 +147,7 @@ impl Ledger {
 
     pub fn begin_walk(&mut self) {
         self.under_way = Some(Vec::new());
+        self.since_walk = [0; 2];
     }
 
     pub fn abandon_walk(&mut self) {
@@ -193,6 +202,14 @@ impl Ledger {
         });
         self.rows = counted.by_maker.time_wait.rows;
         self.folded = counted.by_maker.time_wait.folded;
+    }
+
+    /// What can have changed under the walk that was counted last.
+    pub fn moved(&self, walk: &Walk<'_>, recycled: u64) -> Moved {
+        let [entered, waiting] = self.since_walk;
+        let took_ms = walk.ended.since(walk.began).unwrap_or(0) / 1_000_000;
+        let over = self.flows.last().map_or(0, |(_, time_left)| time_left.due(took_ms));
+        Moved { entered, waiting, turning: self.turning.young() + waiting, left: over + recycled }
     }
 
     /// By [`REMAINING_MS`], at `at`; they sum to `total`. What is too much has ended, that with the least time first; what came unseen has

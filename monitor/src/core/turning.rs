@@ -187,6 +187,11 @@ impl Turning {
         }
     }
 
+    /// Those of the last census that may have turned while it went on.
+    pub fn young(&self) -> u64 {
+        self.waits.values().map(|waits| waits.census.young).sum()
+    }
+
     /// Whether a census would tell much more, of `small` small sockets in all.
     pub fn is_unsure(&self, small: u64, at: KernelTime) -> bool {
         self.waits.values().map(|waits| waits.unsure(at)).sum::<u64>() > small / UNSURE
