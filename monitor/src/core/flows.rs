@@ -21,6 +21,9 @@ pub type By = (Role, Unit<Cgroup>);
 const MAKERS_LIMIT: usize = 4096;
 /// Milliseconds of remaining time in one bucket.
 const STEP_MS: u32 = 100;
+/// The time that is left is measured in jiffies, by which timers fire too. They lag behind CLOCK_MONOTONIC while a virtual processor
+/// stands still, and make it up when it goes on: on an overcommitted host a socket expired more than 100 ms before its time by the clock.
+const SLACK_MS: u64 = 500;
 /// A FIN_WAIT2 socket lives for at most 60 s and a TIME_WAIT socket for 60 s; the timer may be set anew, not for longer.
 const STEPS: usize = 1200;
 
@@ -51,9 +54,9 @@ impl TimeLeft {
         (remaining, over)
     }
 
-    /// Sockets whose time is over within `ms`, and a step more.
+    /// Sockets whose time is over within `ms`, and [`SLACK_MS`] more.
     pub fn due(&self, ms: u64) -> u64 {
-        let steps = usize::try_from(ms / u64::from(STEP_MS)).unwrap_or(STEPS).min(STEPS);
+        let steps = usize::try_from((ms + SLACK_MS) / u64::from(STEP_MS)).unwrap_or(STEPS).min(STEPS);
         self.0[..=steps].iter().map(|&sockets| u64::from(sockets)).sum()
     }
 }
