@@ -36,7 +36,7 @@ use contacts::Contacts;
 use figures::{Pages, Sources};
 use growth::Growth;
 use namespaces::Namespaces;
-use tally::{Tally, seed};
+use tally::{Addresses, Tally, seed};
 use time_wait::Ledger;
 use view::View;
 
@@ -278,7 +278,6 @@ impl Core {
         // Decoded again for each pass: a list of hundreds of thousands of decoded sockets would cost more than that.
         let places = (0u32..).zip(records);
         let tally = Tally::of(places.filter_map(|(place, record)| Some((place, census::decode_record(record)?))));
-        let found = records.iter().filter_map(census::decode_record);
         let whole = || tally.whole.iter().filter_map(|&place| census::decode_record(records.get(place as usize)?));
         self.undecodable += records.len() as u64 - tally.sockets + u64::from(!rest.is_empty());
 
@@ -289,16 +288,21 @@ impl Core {
 
         let (aggregates, closes) = (&mut self.aggregates, &mut self.closes);
         let first = self.walks_done == 0;
-        let mut follows_all = !self.tracker.forgets_ends();
-        self.tracker.reconcile(walk.began, whole().filter_map(|found| seed(&found)), &mut |outcome| {
-            follows_all &= outcome != Outcome::TableFull;
-            // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
-            if first || outcome != Outcome::TableFull {
-                aggregates.apply(&outcome);
-            }
-            closes.apply(&outcome);
-            observer.outcome(&outcome);
-        });
+        let mut follows_all = tally.has_addresses && !self.tracker.forgets_ends();
+        if tally.has_addresses {
+            self.tracker.reconcile(walk.began, whole().filter_map(|found| seed(&found)), &mut |outcome| {
+                follows_all &= outcome != Outcome::TableFull;
+                // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
+                if first || outcome != Outcome::TableFull {
+                    aggregates.apply(&outcome);
+                }
+                closes.apply(&outcome);
+                observer.outcome(&outcome);
+            });
+        } else {
+            // A socket older than the daemon could not be told from its own events, and would be two.
+            self.tracker.abandon_walk();
+        }
         follows_all &= self.aggregates.table_full == full_before;
         self.follows_since = follows_all.then(|| self.unfollowed());
         let tracked = follows_all.then(|| self.tracked());
@@ -324,6 +328,9 @@ impl Core {
         let newly_lost = lost.saturating_sub(std::mem::replace(&mut self.lost_at_last_walk, lost));
         let besides =
             view::Told { recycled: self.host.tw_recycled, lost: newly_lost, fin_timeout: self.host.tcp_fin_timeout };
+        let addresses = (!tally.has_addresses).then(|| Addresses::of(&self.tracker));
+        let found = records.iter().filter_map(census::decode_record);
+        let found = found.map(|found| addresses.as_ref().map_or(found, |addresses| addresses.name(found)));
         self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, &self.ranges, besides);
         if let Some(usage) = &self.view.ports {
             self.growth.take_census(walk.ended, &usage.tuples, &self.contacts);

@@ -130,6 +130,11 @@ impl Session {
             started_unix_seconds: clock::unix_now(),
             tap,
         };
+        if session.census_link.is_none() {
+            tracing::warn!(
+                "the kernel has no iter/tcp: the socket tables are read over netlink, which tells less of each socket"
+            );
+        }
         session.read_totals(&mut ());
         Ok(session)
     }
@@ -142,9 +147,14 @@ impl Session {
         &mut self.probes
     }
 
-    /// Whether the populations are known: the first walk is done, or none can be had.
+    /// Whether the first walk is done, or none can be had.
     pub fn is_ready(&self) -> bool {
-        self.core.walks_done() > 0 || self.census_link.is_none()
+        self.knows_populations() || !self.schedule.is_possible()
+    }
+
+    /// Whether the first walk is done.
+    pub fn knows_populations(&self) -> bool {
+        self.core.walks_done() > 0
     }
 
     /// Name of the unit that owns a cgroup.
@@ -264,15 +274,12 @@ impl Session {
     }
 
     fn begin_walk(&mut self, observer: &mut impl Observer) {
-        let Some(link) = &self.census_link else {
-            self.schedule.never();
-            return;
-        };
-        // The file belongs to the namespace of the thread that makes it.
-        let reach = if self.watches_all {
-            link.try_clone().map(Reach::All)
-        } else {
-            kernel::create_census(link.as_fd()).map(Reach::Own)
+        let reach = match (&self.census_link, self.watches_all) {
+            (Some(link), true) => link.try_clone().map(Reach::All),
+            // The file belongs to the namespace of the thread that makes it.
+            (Some(link), false) => kernel::create_census(link.as_fd()).map(Reach::Own),
+            (None, true) => Ok(Reach::AllByNetlink),
+            (None, false) => Ok(Reach::OwnByNetlink),
         };
         let begun = reach.map_err(|error| error.to_string()).and_then(|reach| {
             let counters = self.counters.read();
@@ -373,7 +380,14 @@ impl Session {
     }
 
     fn walk_failed(&mut self, error: &dyn std::fmt::Display, observer: &mut impl Observer) {
-        tracing::warn!("cannot read the kernel's socket tables: {error}; populations go on without this audit");
+        if self.census_link.is_none() && self.core.walks_done() == 0 {
+            tracing::warn!(
+                "the kernel has no iter/tcp, and socket diagnosis does not answer: {error}; no sockets are counted"
+            );
+            self.schedule.never();
+        } else {
+            tracing::warn!("cannot read the kernel's socket tables: {error}; populations go on without this audit");
+        }
         self.schedule.done(Instant::now(), Duration::ZERO);
         self.feed(&Input::WalkFailed, observer);
     }
