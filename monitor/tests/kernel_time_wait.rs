@@ -176,7 +176,7 @@ fn between_two_censuses_the_sum_follows_the_kernel() {
         let of_us = page.sum("synfin_time_wait_sockets", &[&format!("endpoint=\"{endpoint}\"")]) as u64;
         // The rest are the daemon's own: the lab asked it whether it is ready.
         assert!(of_us + 10 >= sum, "round {round}: {of_us} of {sum} sockets have their maker");
-        // What a census met in FIN_WAIT2 is taken to stay there until the next one.
+        // What a census met in FIN_WAIT2 is taken to stay there for a second.
         let small = sum + tables::gauges(&page)["fin_wait2"];
         assert!(small >= 10 * round, "round {round}: {small} small sockets");
         std::thread::sleep(Duration::from_millis(70));

@@ -6,6 +6,8 @@ pub mod census_flag {
     pub const NO_SOCKET: u8 = 1;
     /// SOCK_DEAD: the application has closed it.
     pub const DEAD: u8 = 2;
+    /// `skaddr` of a full socket is its cookie: of a walk over netlink, which does not know the address.
+    pub const NO_ADDRESS: u8 = 4;
 }
 
 #[repr(C)]

@@ -84,6 +84,15 @@ impl<K: Copy + Eq + Hash> SocketsBy<K> {
         !self.new.is_empty()
     }
 
+    /// Over all keys.
+    pub fn sum(&self) -> PerState<u64> {
+        let mut sum = [0; TcpState::COUNT];
+        for (_, row) in &self.rows {
+            sum.iter_mut().zip(row).for_each(|(sum, sockets)| *sum += sockets);
+        }
+        sum
+    }
+
     /// In order of first sight.
     pub fn rows(&self) -> &[(K, PerState<u64>)] {
         &self.rows

@@ -63,7 +63,7 @@ pub struct TimeWaitFigures {
     pub rows: Vec<TimeWaitRow>,
     /// Makers folded into the rest, now.
     pub folded: u64,
-    /// By [`REMAINING_MS`], as of the last census.
+    /// By [`REMAINING_MS`]. Sums to the sockets in state TIME_WAIT.
     pub remaining: [u64; REMAINING_MS.len()],
     /// By unit, `other` last.
     pub entered: Vec<(String, PerRole<u64>)>,

@@ -115,7 +115,7 @@ mod tests {
         let name = |cgroup: CgroupId| format!("unit{}", cgroup.0);
         assert_eq!(aggregates.fill(readings.clone(), &populations, &mut units, name).sockets, [0; TcpState::COUNT]);
 
-        populations.audit(&row(&[(TcpState::Established, 4)]), &Default::default(), &Default::default(), true);
+        populations.audit(&row(&[(TcpState::Established, 4)]), &Default::default(), &Default::default(), true, None);
         readings.counters.transitions[TcpState::SynSent.index()][TcpState::Established.index()] = 2;
         let snapshot = aggregates.fill(readings, &populations, &mut units, name);
         let (established, requests) = (TcpState::Established, TcpState::SynRecv);

@@ -1,4 +1,4 @@
-//! TIME_WAIT and small FIN_WAIT2 sockets by maker: role, endpoint and unit, and TIME_WAIT by the time that is left.
+//! TIME_WAIT and small FIN_WAIT2 sockets by maker: role, endpoint and unit, with the time that is left of them.
 
 use std::hash::Hash;
 
@@ -6,11 +6,12 @@ use super::listening::Listening;
 use super::owners::{OwnedBy, Owners, Recalled};
 use super::ports::EphemeralRanges;
 use super::snapshot::PerRole;
-use super::top::TopK;
+use super::time_left::ByTimeLeft;
+use super::top::{Tally, TopK};
 use crate::event::{Endpoint, NetnsId, Tuple};
 use crate::lifecycle::Role;
 
-/// Milliseconds; upper bounds, inclusive, of the time left. Disjoint. What is longer (a clock tick) counts as the last.
+/// Milliseconds; upper bounds, inclusive, of the time left. Disjoint. What is longer counts as the last.
 pub const REMAINING_MS: [u32; 6] = [10_000, 20_000, 30_000, 40_000, 50_000, 60_000];
 
 /// The two kinds of small sockets; the kernel calls it the substate.
@@ -57,11 +58,21 @@ impl<U> MakerRow<U> {
     }
 }
 
+/// Sockets of one maker as a census met them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held<U> {
+    /// `None`: of all namespaces together.
+    pub netns: Option<NetnsId>,
+    pub row: MakerRow<U>,
+    pub left: ByTimeLeft,
+}
+
 /// All sockets of one substate by maker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Population<U> {
-    /// The largest first, then one row a role for the rest, with [`Unit::Other`]. Sums to `total` exactly.
-    pub rows: Vec<MakerRow<U>>,
+    /// The largest first, then one row a role for the rest, with [`Unit::Other`]. Sums to `total` exactly. One maker in several namespaces
+    /// has a row in each.
+    pub rows: Vec<Held<U>>,
     pub total: u64,
     /// Makers folded into the rest.
     pub folded: u64,
@@ -72,8 +83,6 @@ pub struct Population<U> {
 pub struct SmallByMaker<U> {
     pub time_wait: Population<U>,
     pub fin_wait2: Population<U>,
-    /// TIME_WAIT by [`REMAINING_MS`]; sums to the total of `time_wait`.
-    pub remaining: [u64; REMAINING_MS.len()],
 }
 
 /// Role, endpoint and unit of a maker.
@@ -89,21 +98,25 @@ pub fn endpoint_of(role: Role, tuple: &Tuple) -> Option<Endpoint> {
 }
 
 struct Counting<U> {
-    top: TopK<MakerKey<U>, u64>,
-    by_role: PerRole<u64>,
+    top: TopK<(NetnsId, MakerKey<U>), ByTimeLeft>,
+    by_role: PerRole<ByTimeLeft>,
 }
 
 impl<U: Copy + Ord + Hash> Counting<U> {
     fn finish(self, k: usize) -> Population<U> {
         let top = self.top.finish(k);
         let mut rest = self.by_role;
-        let mut rows: Vec<MakerRow<U>> = vec![];
-        for ((role, endpoint, unit), sockets) in top.entries {
-            rest[role.index()] -= sockets;
-            rows.push(MakerRow { role, endpoint, unit, sockets });
+        let mut rows: Vec<Held<U>> = vec![];
+        for ((netns, (role, endpoint, unit)), left) in top.entries {
+            rest[role.index()].subtract(left);
+            let row = MakerRow { role, endpoint, unit, sockets: left.weight() };
+            rows.push(Held { netns: Some(netns), row, left });
         }
         // Always there, so that a series that empties reads 0.
-        rows.extend(Role::ALL.map(|role| MakerRow::rest(role, rest[role.index()])));
+        rows.extend(Role::ALL.map(|role| {
+            let left = rest[role.index()];
+            Held { netns: None, row: MakerRow::rest(role, left.weight()), left }
+        }));
         Population { rows, total: top.total, folded: top.folded }
     }
 }
@@ -115,7 +128,6 @@ pub struct Makers<'a, U> {
     ranges: &'a EphemeralRanges,
     time_wait: Counting<U>,
     fin_wait2: Counting<U>,
-    remaining: [u64; REMAINING_MS.len()],
 }
 
 impl<'a, U: Copy + Ord + Hash> Makers<'a, U> {
@@ -126,15 +138,8 @@ impl<'a, U: Copy + Ord + Hash> Makers<'a, U> {
         ranges: &'a EphemeralRanges,
         capacity: usize,
     ) -> Self {
-        let counting = || Counting { top: TopK::new(capacity), by_role: [0; Role::COUNT] };
-        Self {
-            owners,
-            listening,
-            ranges,
-            time_wait: counting(),
-            fin_wait2: counting(),
-            remaining: [0; REMAINING_MS.len()],
-        }
+        let counting = || Counting { top: TopK::new(capacity), by_role: Default::default() };
+        Self { owners, listening, ranges, time_wait: counting(), fin_wait2: counting() }
     }
 
     /// Counts one socket, and says to whom it was attributed: what [`super::Ports`] and [`super::Inbound`] ask for. Besides, what was
@@ -151,25 +156,19 @@ impl<'a, U: Copy + Ord + Hash> Makers<'a, U> {
         let by = OwnedBy { role, unit: remembered.and_then(|by| by.unit) };
         let endpoint = endpoint_of(role, &socket.tuple);
         let counting = match socket.substate {
-            Substate::TimeWait => {
-                let bucket = REMAINING_MS.partition_point(|&bound| bound < socket.remaining_ms);
-                self.remaining[bucket.min(REMAINING_MS.len() - 1)] += 1;
-                &mut self.time_wait
-            }
+            Substate::TimeWait => &mut self.time_wait,
             Substate::FinWait2 => &mut self.fin_wait2,
         };
-        counting.by_role[role.index()] += 1;
-        counting.top.add((role, endpoint, by.unit.map_or(Unit::Unknown, Unit::Known)), 1);
+        let (key, left) =
+            ((role, endpoint, by.unit.map_or(Unit::Unknown, Unit::Known)), ByTimeLeft::one(socket.remaining_ms));
+        counting.by_role[role.index()].add(left);
+        counting.top.add((socket.netns, key), left);
         (by, recalled)
     }
 
     /// The `k` largest makers of each substate.
     pub fn finish(self, k: usize) -> SmallByMaker<U> {
-        SmallByMaker {
-            time_wait: self.time_wait.finish(k),
-            fin_wait2: self.fin_wait2.finish(k),
-            remaining: self.remaining,
-        }
+        SmallByMaker { time_wait: self.time_wait.finish(k), fin_wait2: self.fin_wait2.finish(k) }
     }
 }
 

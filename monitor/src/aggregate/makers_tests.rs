@@ -41,7 +41,7 @@ fn a_maker_is_remembered_else_inferred_else_unknown() {
                 owners.file(|_, _| ());
             }
             let endpoint = endpoint.map(|(host, port)| Endpoint { addr: addr(host), port });
-            let row = count(&mut owners, 1, &[socket]).time_wait.rows.remove(0);
+            let row = count(&mut owners, 1, &[socket]).time_wait.rows.remove(0).row;
             assert_eq!(row, MakerRow { role, endpoint, unit, sockets: 1 }, "{name}");
         };
     let by = |role, unit| Some(OwnedBy { role, unit });
@@ -57,20 +57,13 @@ fn a_maker_is_remembered_else_inferred_else_unknown() {
 }
 
 #[test]
-fn time_left_falls_into_disjoint_buckets() {
-    let check = |remaining_ms, bucket: usize| {
-        let mut expected = [0; 6];
-        expected[bucket] = 1;
-        let counted = count(&mut Owners::new(0), 1, &[SmallSocket { remaining_ms, ..socket(80, 9, 5) }]);
-        assert_eq!(counted.remaining, expected, "{remaining_ms} ms");
-    };
-    check(0, 0);
-    check(10_000, 0);
-    check(10_001, 1);
-    check(50_000, 4);
-    check(50_001, 5);
-    check(60_000, 5);
-    check(60_004, 5);
+fn each_namespace_has_its_own_row_with_the_time_that_is_left() {
+    let elsewhere = SmallSocket { netns: NetnsId(2), remaining_ms: 7_000, ..socket(80, 9, 5) };
+    let sockets = [elsewhere, elsewhere, SmallSocket { remaining_ms: 59_000, ..socket(80, 9, 5) }];
+    let rows = count(&mut Owners::new(0), 9, &sockets).time_wait.rows;
+    let found: Vec<_> = rows.iter().map(|held| (held.netns, held.row.sockets)).take(3).collect();
+    assert_eq!(found, [(Some(NetnsId(2)), 2), (Some(HERE), 1), (None, 0)]);
+    assert_eq!((rows[0].left.of_step(1), rows[1].left.of_step(11)), (2, 1));
 }
 
 #[test]
@@ -78,14 +71,17 @@ fn the_two_kinds_are_told_apart() {
     let small = SmallSocket { substate: Substate::FinWait2, ..socket(80, 9, 5) };
     let counted = count(&mut Owners::new(0), 4, &[small, socket(80, 9, 6), socket(80, 9, 7)]);
     assert_eq!((counted.time_wait.total, counted.fin_wait2.total), (2, 1));
-    assert_eq!(counted.remaining.iter().sum::<u64>(), 2);
 }
 
 #[test]
 fn what_is_folded_keeps_its_role_and_is_counted() {
     let sockets = [socket(80, 9, 1), socket(80, 9, 2), socket(40_000, 9, 443), socket(40_001, 8, 443)];
     let population = count(&mut Owners::new(0), 1, &sockets).time_wait;
-    let rest: Vec<_> = population.rows[1..].iter().map(|row| (row.role, row.endpoint, row.unit, row.sockets)).collect();
+    let rest: Vec<_> = population.rows[1..]
+        .iter()
+        .map(|held| &held.row)
+        .map(|row| (row.role, row.endpoint, row.unit, row.sockets))
+        .collect();
     assert_eq!(
         rest,
         [
@@ -133,9 +129,9 @@ proptest! {
         let of = |substate| sockets.iter().filter(|socket| socket.substate == substate).count() as u64;
         for (population, total) in [(&counted.time_wait, of(Substate::TimeWait)), (&counted.fin_wait2, of(Substate::FinWait2))] {
             prop_assert_eq!(population.total, total);
-            prop_assert_eq!(population.rows.iter().map(|row| row.sockets).sum::<u64>(), total);
+            prop_assert_eq!(population.rows.iter().map(|held| held.row.sockets).sum::<u64>(), total);
+            prop_assert!(population.rows.iter().all(|held| held.left.weight() == held.row.sockets));
             prop_assert!(population.rows.len() <= k + Role::COUNT);
         }
-        prop_assert_eq!(counted.remaining.iter().sum::<u64>(), of(Substate::TimeWait));
     }
 }

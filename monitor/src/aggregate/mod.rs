@@ -6,6 +6,7 @@ mod cgroups;
 mod counters;
 mod figures;
 mod fill;
+mod handled;
 mod histogram;
 mod inbound;
 mod listening;
@@ -19,6 +20,7 @@ mod ports;
 mod share;
 mod snapshot;
 mod sticky;
+mod time_left;
 mod top;
 mod units;
 
@@ -27,12 +29,13 @@ pub use cgroups::{CgroupSockets, NetnsSockets, SocketsBy};
 pub use counters::{KernelCounters, Transitions};
 pub use figures::*;
 pub use fill::Readings;
+pub use handled::Handled;
 pub use histogram::Histogram;
 pub use inbound::{Inbound, PeerKey, PeerTally};
 pub use listening::Listening;
 pub use majority::Majority;
 pub use makers::{
-    MakerKey, MakerRow, Makers, Population, REMAINING_MS, SmallByMaker, SmallSocket, Substate, Unit, endpoint_of,
+    Held, MakerKey, MakerRow, Makers, Population, REMAINING_MS, SmallByMaker, SmallSocket, Substate, Unit, endpoint_of,
 };
 pub use namespaces::{Counted, HOST_NAMESPACE};
 pub use owners::{OwnedBy, Owners, Recalled};
@@ -45,5 +48,6 @@ pub use ports::{
 pub use share::share;
 pub use snapshot::*;
 pub use sticky::Sticky;
+pub use time_left::ByTimeLeft;
 pub use top::{Tally, Top, TopK};
 pub use units::{OTHER, UNITS_DEFAULT, Units, fit, is_owned};

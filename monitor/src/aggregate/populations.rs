@@ -1,7 +1,9 @@
 //! How many sockets are in each state now: the kernel's transition counters give the flow, a census the level.
 //!
 //! The counters are exact, so `level = base + entered − left` for some base that never changes. A census knows the level only within
-//! what moved while it walked; each census narrows the base further, and one that contradicts it proves a loss.
+//! what moved while it walked; each census narrows the base further, and one that contradicts it proves a loss. Within those bounds the
+//! tracker knows it to the socket, since it has the events of the walk as well: a host that is never quiet would keep the error of its
+//! first census otherwise.
 
 use super::{PerState, Transitions};
 use crate::event::TcpState;
@@ -21,15 +23,15 @@ pub const FULL_STATES: [TcpState; 9] = [
 ];
 
 /// Sockets that entered and left each state since the counters began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Flow {
-    entered: PerState<u64>,
-    left: PerState<u64>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flow<N> {
+    entered: PerState<N>,
+    left: PerState<N>,
 }
 
-impl Flow {
-    fn new(transitions: &Transitions) -> Self {
-        let mut flow = Self::default();
+impl<N: Copy + Default + std::ops::AddAssign> Flow<N> {
+    pub(super) fn new(transitions: &PerState<PerState<N>>) -> Self {
+        let mut flow = Self { entered: Default::default(), left: Default::default() };
         for from in TcpState::ALL {
             for to in TcpState::ALL {
                 let count = transitions[from.index()][to.index()];
@@ -45,9 +47,17 @@ impl Flow {
         }
         flow
     }
+}
 
-    fn net(&self, state: TcpState) -> i64 {
+impl Flow<u64> {
+    pub(super) fn net(&self, state: TcpState) -> i64 {
         self.entered[state.index()] as i64 - self.left[state.index()] as i64
+    }
+}
+
+impl Flow<i64> {
+    pub(super) fn net(&self, state: TcpState) -> i64 {
+        self.entered[state.index()] - self.left[state.index()]
     }
 }
 
@@ -62,7 +72,7 @@ struct Base {
 /// What a census said of the numbers kept until then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// Tracked minus counted, beyond what can have changed during the walk.
+    /// The level kept until then minus the level from now on.
     pub drift: PerState<i64>,
     /// Whether any state was corrected because of that.
     pub resynced: bool,
@@ -72,6 +82,8 @@ pub struct Audit {
 #[derive(Clone, Debug, Default)]
 pub struct Populations {
     bases: Option<PerState<Base>>,
+    /// By how much the last census corrected the tracker; `None` when it was not asked.
+    corrections: Option<PerState<i64>>,
 }
 
 impl Populations {
@@ -79,10 +91,19 @@ impl Populations {
     ///
     /// `counted`: full sockets met in each state. `before`, `after`: the transition counters, read before the walk began and after it ended.
     /// `exact`: no state change went uncounted since the last census (the probe was not skipped).
+    /// `tracked`: sockets that the tracker follows, reconciled with the walk, less the net flow of what it has been told
+    /// ([`super::Handled::net`]): a base as good as its events. `None` when it does not follow all of them.
     ///
     /// Of the n₀ sockets in a state at the start, at most `left` escaped the walk, and it met at most n₀ + `entered`; so n₀ is in
     /// `[counted − entered, counted + left]` and, at the end, n₁ = n₀ + entered − left in `[counted − left, counted + entered]`.
-    pub fn audit(&mut self, counted: &PerState<u64>, before: &Transitions, after: &Transitions, exact: bool) -> Audit {
+    pub fn audit(
+        &mut self,
+        counted: &PerState<u64>,
+        before: &Transitions,
+        after: &Transitions,
+        exact: bool,
+        tracked: Option<&PerState<i64>>,
+    ) -> Audit {
         let (before, after) = (Flow::new(before), Flow::new(after));
         let known = self.bases;
         let mut audit = Audit::default();
@@ -93,23 +114,36 @@ impl Populations {
             let left = after.left[at].saturating_sub(before.left[at]) as i64;
             let counted = counted[at] as i64 - after.net(state);
             let (low, high) = (counted - left, counted + entered);
-            bases[at] = match known.map(|bases| bases[at]) {
-                None => Base { low, high, taken: counted },
+            let old = known.map(|bases| bases[at]);
+            bases[at] = match (old, tracked) {
+                (_, Some(tracked)) => Base { low, high, taken: tracked[at].clamp(low, high) },
+                (None, None) => Base { low, high, taken: counted },
                 // Both are true: the truth is where they meet. Moving within it is better knowledge, not drift.
-                Some(old) if exact && old.low.max(low) <= old.high.min(high) => {
+                (Some(old), None) if exact && old.low.max(low) <= old.high.min(high) => {
                     let (low, high) = (old.low.max(low), old.high.min(high));
-                    Base { low, high, taken: old.taken.clamp(low, high) }
+                    bases[at] = Base { low, high, taken: old.taken.clamp(low, high) };
+                    continue;
                 }
-                Some(old) => {
-                    let taken = old.taken.clamp(low, high);
-                    audit.drift[at] = old.taken - taken;
-                    Base { low, high, taken }
-                }
+                (Some(old), None) => Base { low, high, taken: old.taken.clamp(low, high) },
             };
+            audit.drift[at] = old.map_or(0, |old| old.taken - bases[at].taken);
         }
+        self.corrections = tracked.map(|tracked| std::array::from_fn(|at| bases[at].taken - tracked[at]));
         audit.resynced = audit.drift.iter().any(|&drift| drift != 0);
         self.bases = Some(bases);
         audit
+    }
+
+    /// Takes over what the tracker has learnt since the last census, from events that contradict what it had: changes that the kernel hid
+    /// from the probes are in no counter. To be called only while it is told of every change that is counted. `tracked`: as of
+    /// [`Self::audit`].
+    pub fn follow(&mut self, tracked: &PerState<i64>) {
+        if let (Some(bases), Some(corrections)) = (&mut self.bases, &self.corrections) {
+            for state in FULL_STATES {
+                let at = state.index();
+                bases[at].taken = tracked[at] + corrections[at];
+            }
+        }
     }
 
     /// Full sockets in each state, by the counters as they are now; `None` before the first census. Never negative: the counters of several
@@ -145,8 +179,8 @@ impl std::ops::AddAssign for SmallSockets {
 }
 
 impl SmallSockets {
-    /// The same, with the total `tw` of `/proc/<pid>/net/sockstat` read later. It does not tell the two apart: as many as the census saw
-    /// are still taken for FIN_WAIT2, unless there are fewer.
+    /// The same, with the total `tw` of `/proc/<pid>/net/sockstat` read later. It does not tell the two apart: as many as are known are
+    /// taken for FIN_WAIT2, unless there are fewer.
     pub fn with_sockstat(self, tw: u64) -> Self {
         let fin_wait2 = self.fin_wait2.min(tw);
         Self { time_wait: tw - fin_wait2, fin_wait2, ..self }
@@ -239,7 +273,7 @@ mod tests {
             for (between, during) in stretches {
                 between.iter().for_each(|&(_, choice)| truth.change(choice));
                 let (counted, before, after) = truth.walk(&during);
-                prop_assert_eq!(populations.audit(&counted, &before, &after, true), Audit::default());
+                prop_assert_eq!(populations.audit(&counted, &before, &after, true, None), Audit::default());
                 let moved = Flow::new(&after);
                 let levels = truth.levels();
                 for state in FULL_STATES {
@@ -249,7 +283,7 @@ mod tests {
                 }
             }
             let (counted, before, after) = truth.walk(&[]);
-            prop_assert_eq!(populations.audit(&counted, &before, &after, true), Audit::default());
+            prop_assert_eq!(populations.audit(&counted, &before, &after, true, None), Audit::default());
             prop_assert_eq!(populations.full_sockets(&truth.transitions), Some(truth.levels()));
         }
 
@@ -259,11 +293,11 @@ mod tests {
             let (mut truth, mut populations) = (Truth::default(), Populations::default());
             seen.iter().for_each(|&(_, choice)| truth.change(choice));
             let (counted, before, after) = truth.walk(&[]);
-            populations.audit(&counted, &before, &after, true);
+            populations.audit(&counted, &before, &after, true, None);
             let old = truth.levels();
             let counters = truth.transitions;
             unseen.iter().for_each(|&(_, choice)| truth.change(choice));
-            let audit = populations.audit(&truth.levels(), &counters, &counters, exact);
+            let audit = populations.audit(&truth.levels(), &counters, &counters, exact, None);
             for state in FULL_STATES {
                 let lost = old[state.index()] as i64 - truth.levels()[state.index()] as i64;
                 prop_assert_eq!(audit.drift[state.index()], lost);
@@ -276,7 +310,7 @@ mod tests {
             let (a, b) = (a.map(|row| row.map(u64::from)), b.map(|row| row.map(u64::from)));
             let mut populations = Populations::default();
             prop_assert_eq!(populations.full_sockets(&a), None);
-            populations.audit(&counted.map(u64::from), &a, &b, true);
+            populations.audit(&counted.map(u64::from), &a, &b, true, None);
             let levels = populations.full_sockets(&a).expect("a census was taken");
             prop_assert!(levels.iter().all(|&level| level < 1 << 40));
         }
@@ -291,7 +325,7 @@ mod tests {
         count(TcpState::SynRecv, TcpState::Established, 8);
         count(TcpState::FinWait2, TcpState::FinWait2, 5);
         let mut populations = Populations::default();
-        populations.audit(&[0; 12], &Transitions::default(), &Transitions::default(), true);
+        populations.audit(&[0; 12], &Transitions::default(), &Transitions::default(), true, None);
         let levels = populations.full_sockets(&transitions).expect("a census was taken");
         let level = |state: TcpState| levels[state.index()];
         assert_eq!((level(TcpState::Listen), level(TcpState::SynRecv), level(TcpState::Established)), (1, 1, 8));

@@ -19,6 +19,13 @@ pub struct Lost {
     pub table_full: u64,
 }
 
+impl Lost {
+    /// State changes of which the tracker was not told.
+    pub fn untold(&self) -> u64 {
+        self.ring_full + self.probe_missed + self.undecodable
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeStatus {
     /// Name of the tracepoint, iterator or function, as the kernel names it: `inet_sock_set_state`, `tcp_retransmit_synack`,
@@ -38,7 +45,8 @@ pub struct CensusStatus {
     pub at_unix_seconds: Option<f64>,
     pub duration_seconds: f64,
     pub success: bool,
-    /// Tracked minus counted, beyond what can have changed during the walk.
+    /// What was told right before, as of the end of the walk, minus what is told since; of small sockets, told minus counted, beyond what
+    /// can have changed during the walk.
     pub drift: PerState<i64>,
     pub resyncs: u64,
     /// Seconds until the next one, as adapted to the cost of the last.

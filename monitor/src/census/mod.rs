@@ -1,5 +1,7 @@
 //! The look at the kernel's socket tables: reading a walk, and its records as the daemon's types. The decoding is pure.
 
+mod diag;
+
 use std::io::{self, Read};
 
 use synfin_ebpf::abi::CensusSocket;
@@ -8,11 +10,15 @@ use synfin_ebpf::abi::census::census_flag;
 use crate::decode;
 use crate::event::{CgroupId, NetnsId, SocketId, TcpState, Tuple};
 
+pub use diag::read_diag;
+
 /// What a walk found of one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Of small TIME_WAIT sockets and requests their own address, which no event ever names.
     pub socket: SocketId,
+    /// `socket` is the one of its events.
+    pub has_address: bool,
     /// 0 for small TIME_WAIT sockets, which have none, and for requests, whose owner is the listener's.
     pub cgroup: CgroupId,
     pub netns: NetnsId,
@@ -70,6 +76,7 @@ pub fn decode_record(bytes: &[u8; RECORD]) -> Option<Found> {
     };
     Some(Found {
         socket: SocketId(raw.skaddr),
+        has_address: raw.flags & census_flag::NO_ADDRESS == 0,
         cgroup: CgroupId(raw.cgroup_id),
         netns: NetnsId(raw.netns),
         tuple,

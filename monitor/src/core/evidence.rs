@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::contacts::EndKey;
 use super::flows::Cgroup;
+use super::namespaces::Namespaces;
 use super::{Core, Moment};
 use crate::aggregate::{EphemeralRange, Lost, MakerRow, OTHER, PortKey, Unit};
 use crate::diagnose::{
     CloseWait, Contact, Counters, Evidence, FailedConnects, HandshakeTail, InboundPeer, Level, Listener, LostDetail,
     Maker, NamespaceName, NamespaceUse, SourceUse, Sysctls, TimeWait, Trend, TupleUse,
 };
-use crate::event::{CgroupId, NetnsId};
+use crate::event::{CgroupId, KernelTime, NetnsId};
 use crate::input::HostFigures;
 use crate::lifecycle::{Close, Role};
 
@@ -61,7 +62,7 @@ impl Core {
             ports_available: self.ranges.own.as_ref().map(EphemeralRange::available),
             tuples: self.tuples(window, name),
             sources: self.sources(name),
-            time_wait: self.time_wait(name),
+            time_wait: self.time_wait(window.now.at, name),
             inbound: self.inbound(name),
             small_fin_wait2: (self.walks_done > 0).then(|| self.small_now().fin_wait2),
             fin_wait2: window.level(|moment| moment.fin_wait2),
@@ -147,12 +148,13 @@ impl Core {
         Some(rows.collect())
     }
 
-    fn time_wait(&self, name: &mut impl FnMut(CgroupId) -> String) -> Option<TimeWait> {
+    fn time_wait(&self, at: KernelTime, name: &mut impl FnMut(CgroupId) -> String) -> Option<TimeWait> {
         if self.walks_done == 0 {
             return None;
         }
         let total = self.small_now().time_wait;
-        let mut makers = named(&self.ledger.makers(total), name);
+        let by_netns = self.namespaces.as_ref().map(Namespaces::time_wait);
+        let mut makers = named(&self.ledger.makers(total, by_netns.as_ref(), at), name);
         let rest = makers.split_off(makers.len().min(ROWS));
         for role in Role::ALL {
             let sockets = rest.iter().filter(|maker| maker.role == role).map(|maker| maker.sockets).sum();

@@ -9,11 +9,11 @@ use super::flows::{By, Cgroup};
 use super::time_wait::Ledger;
 use super::view::View;
 use crate::aggregate::{
-    CloseFigures, CloseRow, Closed, EphemeralRange, Figures, ListenFigures, ListenerRow, OTHER, PerRole, PortFigures,
-    PortRow, Ranked, Sticky, Tally, TimeWaitFigures, TimeWaitRow, Unit,
+    CloseFigures, CloseRow, Closed, EphemeralRange, Figures, ListenFigures, ListenerRow, MakerRow, OTHER, PerRole,
+    PortFigures, PortRow, Ranked, Sticky, Tally, TimeWaitFigures, TimeWaitRow, Unit,
 };
 use crate::config::EndpointDetail;
-use crate::event::{CgroupId, Endpoint};
+use crate::event::{CgroupId, Endpoint, KernelTime, NetnsId};
 use crate::input::HostFigures;
 use crate::lifecycle::Role;
 
@@ -45,6 +45,10 @@ pub struct Sources<'a> {
     pub by_cause: &'a ByCause,
     /// TIME_WAIT sockets now.
     pub time_wait: u64,
+    /// The same by namespace, where all are watched.
+    pub time_wait_by_netns: Option<BTreeMap<NetnsId, u64>>,
+    /// Now.
+    pub at: KernelTime,
 }
 
 impl Pages {
@@ -97,10 +101,11 @@ impl Pages {
 
     /// `name_unit`: the unit of a cgroup.
     pub fn figures(&mut self, sources: Sources<'_>, name_unit: &mut impl FnMut(CgroupId) -> String) -> Figures {
-        let Sources { ledger, closes, view, range, host, by_cause, time_wait } = sources;
+        let Sources { ledger, closes, view, range, host, by_cause, time_wait, time_wait_by_netns, at } = sources;
         self.take_closes(closes, name_unit);
         let mut names = |unit| unit_label(unit, name_unit);
-        let (rows, folded) = self.makers(ledger, time_wait, &mut names);
+        let makers = ledger.makers(time_wait, time_wait_by_netns.as_ref(), at);
+        let (rows, folded) = self.makers(&makers, ledger.folded(), &mut names);
         self.name_entered(ledger.flows.take_entered(), &mut names);
         let entered = self.entered.iter().map(|(name, counts)| (name.clone(), *counts));
         let entered = entered.chain([(OTHER.to_owned(), self.entered_other)]).collect();
@@ -108,7 +113,7 @@ impl Pages {
             time_wait: TimeWaitFigures {
                 rows,
                 folded,
-                remaining: ledger.remaining(),
+                remaining: ledger.remaining(time_wait, at),
                 entered,
                 left: by_cause.left().unwrap_or_else(|| ledger.flows.left()),
                 limit: host.tcp_max_tw_buckets,
@@ -125,13 +130,13 @@ impl Pages {
 
     fn makers(
         &mut self,
-        ledger: &Ledger,
-        total: u64,
+        makers: &[MakerRow<Cgroup>],
+        folded: u64,
         name: &mut impl FnMut(Unit<Cgroup>) -> String,
     ) -> (Vec<TimeWaitRow>, u64) {
         let mut rest = [0; Role::COUNT];
         let mut merged: BTreeMap<(Role, String, String), u64> = BTreeMap::new();
-        for row in ledger.makers(total) {
+        for row in makers {
             rest[row.role.index()] += row.sockets;
             let endpoint = match (row.endpoint, row.unit) {
                 (_, Unit::Other) => continue,
@@ -144,7 +149,7 @@ impl Pages {
         }
         let mut largest: Vec<_> = merged.into_iter().collect();
         largest.sort_by_key(|(_, sockets)| std::cmp::Reverse(*sockets));
-        let folded = ledger.folded() + largest.len().saturating_sub(self.top) as u64;
+        let folded = folded + largest.len().saturating_sub(self.top) as u64;
         let mut rows = Vec::with_capacity(self.top + Role::COUNT);
         for ((role, endpoint, unit), sockets) in self.makers.page(largest) {
             rest[role.index()] -= sockets;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
-use crate::aggregate::{Leave, OwnedBy, Substate, Unit, share};
+use crate::aggregate::{Leave, OwnedBy, REMAINING_MS, Substate, Unit, share};
 use crate::event::KernelTime;
 use crate::lifecycle::Role;
 
@@ -21,6 +21,9 @@ pub type By = (Role, Unit<Cgroup>);
 const MAKERS_LIMIT: usize = 4096;
 /// Milliseconds of remaining time in one bucket.
 const STEP_MS: u32 = 100;
+/// The time that is left is measured in jiffies, by which timers fire too. They lag behind CLOCK_MONOTONIC while a virtual processor
+/// stands still, and make it up when it goes on: on an overcommitted host a socket expired more than 100 ms before its time by the clock.
+const SLACK_MS: u64 = 500;
 /// A FIN_WAIT2 socket lives for at most 60 s and a TIME_WAIT socket for 60 s; the timer may be set anew, not for longer.
 const STEPS: usize = 1200;
 
@@ -39,11 +42,28 @@ impl TimeLeft {
         self.0[((remaining_ms / STEP_MS) as usize).min(STEPS)] += 1;
     }
 
-    /// Sockets whose time is over within `ms`, and a step more.
-    fn due(&self, ms: u64) -> u64 {
-        let steps = usize::try_from(ms / u64::from(STEP_MS)).unwrap_or(STEPS).min(STEPS);
+    /// By [`REMAINING_MS`], after `ms`; and those whose time is over then.
+    pub fn after(&self, ms: u64) -> ([u64; REMAINING_MS.len()], u64) {
+        let (mut remaining, mut over) = ([0; REMAINING_MS.len()], 0);
+        for (step, &sockets) in self.0.iter().enumerate() {
+            match (step as u64 * u64::from(STEP_MS)).checked_sub(ms) {
+                Some(left) => remaining[remaining_class(left)] += u64::from(sockets),
+                None => over += u64::from(sockets),
+            }
+        }
+        (remaining, over)
+    }
+
+    /// Sockets whose time is over within `ms`, and [`SLACK_MS`] more.
+    pub fn due(&self, ms: u64) -> u64 {
+        let steps = usize::try_from((ms + SLACK_MS) / u64::from(STEP_MS)).unwrap_or(STEPS).min(STEPS);
         self.0[..=steps].iter().map(|&sockets| u64::from(sockets)).sum()
     }
+}
+
+/// The place in [`REMAINING_MS`] of a socket that has so much left, milliseconds.
+pub fn remaining_class(ms: u64) -> usize {
+    REMAINING_MS.partition_point(|&bound| u64::from(bound) < ms).min(REMAINING_MS.len() - 1)
 }
 
 /// What a census says of the TIME_WAIT sockets.
@@ -193,6 +213,11 @@ impl Flows {
             self.enter((Role::Unknown, Unit::Unknown), unseen);
         }
         self.surplus = surplus - unseen;
+    }
+
+    /// When the last census began, and the time that was left of what it met.
+    pub fn last(&self) -> Option<(KernelTime, &TimeLeft)> {
+        self.last.as_ref().map(|last| (last.level.began, &last.level.time_left))
     }
 
     /// Entries since the last call.

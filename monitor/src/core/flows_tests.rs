@@ -60,6 +60,8 @@ fn exits_are_told_apart() {
     check("nothing", Case { ..quiet }, [0; 3], 0);
     check("all stay", Case { entered: 3, after: &[(59_000, 3)], ..quiet }, [0; 3], 3);
     check("time is over", Case { before: &[(1500, 4)], ..quiet }, [4, 0, 0], 0);
+    check("jiffies that lag", Case { before: &[(2450, 4)], ..quiet }, [4, 0, 0], 0);
+    check("early by more than they lag", Case { before: &[(2600, 4)], ..quiet }, [0, 0, 4], 0);
     check("a late timer", Case { before: &[(1500, 4)], after: &[(0, 1)], ..quiet }, [3, 0, 0], 0);
     let slow = Case { took_ms: 700, ..quiet };
     check("over during the walk", Case { before: &[(2500, 4)], ..slow }, [4, 0, 0], 0);

@@ -1,23 +1,28 @@
 //! The core whole: inputs in, outcomes and snapshots out. Pure, so a trace file repeats a run to the byte.
 
+mod audit;
 mod by_cause;
 mod closes;
 mod contacts;
+mod departures;
 mod evidence;
 mod figures;
 mod flows;
 mod growth;
+#[cfg(test)]
+mod levels_tests;
 mod moment;
 mod namespaces;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod time_wait;
+mod turning;
 mod view;
 
 use crate::aggregate::{
-    Aggregates, CensusStatus, EphemeralRange, EphemeralRanges, KernelCounters, Lost, Populations, ProbeStatus,
-    Readings, SmallSockets, Snapshot, Units,
+    Aggregates, CensusStatus, EphemeralRange, EphemeralRanges, Handled, KernelCounters, Lost, PerState, Populations,
+    ProbeStatus, Readings, SmallSockets, Snapshot, Units,
 };
 use crate::census;
 use crate::config::EndpointDetail;
@@ -31,7 +36,7 @@ use contacts::Contacts;
 use figures::{Pages, Sources};
 use growth::Growth;
 use namespaces::Namespaces;
-use tally::{Tally, seed};
+use tally::{Addresses, Tally, seed};
 use time_wait::Ledger;
 use view::View;
 
@@ -75,6 +80,8 @@ pub struct CoreOptions {
 /// What only the edges know, for a snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Gauges {
+    /// Now; the time of the last input where that is later.
+    pub at: KernelTime,
     pub ring_pending_bytes: u64,
     pub ring_size_bytes: u64,
     pub probes: Vec<ProbeStatus>,
@@ -94,11 +101,18 @@ pub struct Core {
     totals: KernelCounters,
     probe_missed: u64,
     undecodable: u64,
+    /// Of the latest input that has a time.
+    latest: KernelTime,
     host: HostFigures,
     census: CensusStatus,
     walks_done: u64,
-    /// Totals at the beginning of the walk under way, with the runs that had been missed by the walk before.
-    walk_began: Option<KernelCounters>,
+    /// What of the totals has come as records.
+    handled: Handled,
+    /// Records lost and sockets that found the table full, as of the last walk: as long as neither grows, the tracker is told of all that
+    /// is counted. `None`: it does not follow all sockets.
+    follows_since: Option<(u64, u64)>,
+    /// Totals at the beginning of the walk under way, with the sockets that had found the table full.
+    walk_began: Option<(KernelCounters, u64)>,
     missed_at_last_walk: u64,
     lost_at_last_walk: u64,
     small: SmallSockets,
@@ -130,9 +144,12 @@ impl Core {
             totals: KernelCounters::default(),
             probe_missed: 0,
             undecodable: 0,
+            latest: KernelTime(0),
             host: HostFigures::default(),
             census: CensusStatus::default(),
             walks_done: 0,
+            handled: Handled::default(),
+            follows_since: None,
             walk_began: None,
             missed_at_last_walk: 0,
             lost_at_last_walk: 0,
@@ -157,6 +174,8 @@ impl Core {
             Input::Totals { counters, probe_missed } => {
                 self.totals = KernelCounters::sum([*counters]);
                 self.probe_missed = *probe_missed;
+                self.handled.compare(&self.totals.transitions, self.lost_records());
+                self.follow();
             }
             Input::Ends(ends) => self.by_cause.take(ends),
             Input::Host(figures) => match &self.namespaces {
@@ -168,7 +187,7 @@ impl Core {
             // Names matter only at the edges.
             Input::Unit { .. } => {}
             Input::WalkBegins { at, counters } => {
-                self.walk_began = Some(KernelCounters::sum([*counters]));
+                self.walk_began = Some((KernelCounters::sum([*counters]), self.aggregates.table_full));
                 self.tracker.begin_walk(*at);
                 self.ledger.begin_walk();
             }
@@ -199,8 +218,20 @@ impl Core {
             }
             observer.event(&event, known);
         }
-        let Self { aggregates, tracker, ledger, contacts, closes, view, ranges, .. } = self;
+        let Self { aggregates, tracker, ledger, contacts, closes, view, ranges, handled, latest, .. } = self;
+        let mut from = None;
+        if let Event::Transition(transition) = &event {
+            handled.count(transition.from, transition.to);
+            *latest = transition.at.max(*latest);
+            from = Some(transition.from);
+        }
         tracker.handle_event(&event, &mut |outcome| {
+            // The birth of a listener's child is counted and has no record of its own.
+            if let Outcome::Moved { from: None, to: Some(TcpState::SynRecv), .. } = outcome
+                && from == Some(TcpState::SynRecv)
+            {
+                handled.count(TcpState::Listen, TcpState::SynRecv);
+            }
             aggregates.apply(&outcome);
             contacts.apply(&event, &outcome);
             closes.apply(&outcome);
@@ -247,55 +278,106 @@ impl Core {
         // Decoded again for each pass: a list of hundreds of thousands of decoded sockets would cost more than that.
         let places = (0u32..).zip(records);
         let tally = Tally::of(places.filter_map(|(place, record)| Some((place, census::decode_record(record)?))));
-        let found = records.iter().filter_map(census::decode_record);
         let whole = || tally.whole.iter().filter_map(|&place| census::decode_record(records.get(place as usize)?));
         self.undecodable += records.len() as u64 - tally.sockets + u64::from(!rest.is_empty());
 
         let after = KernelCounters::sum([walk.counters]);
-        let before = self.walk_began.take().unwrap_or(after);
+        let (before, full_before) = self.walk_began.take().unwrap_or((after, self.aggregates.table_full));
         let exact = self.probe_missed == self.missed_at_last_walk;
         self.missed_at_last_walk = self.probe_missed;
-        let audit = self.populations.audit(&tally.full, &before.transitions, &after.transitions, exact);
 
         let (aggregates, closes) = (&mut self.aggregates, &mut self.closes);
         let first = self.walks_done == 0;
-        self.tracker.reconcile(walk.began, whole().filter_map(|found| seed(&found)), &mut |outcome| {
-            // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
-            if first || outcome != Outcome::TableFull {
-                aggregates.apply(&outcome);
-            }
-            closes.apply(&outcome);
-            observer.outcome(&outcome);
-        });
-        self.totals = after;
-        match &mut self.namespaces {
+        let mut follows_all = tally.has_addresses && !self.tracker.forgets_ends();
+        if tally.has_addresses {
+            self.tracker.reconcile(walk.began, whole().filter_map(|found| seed(&found)), &mut |outcome| {
+                follows_all &= outcome != Outcome::TableFull;
+                // What a full table refuses at a later walk was refused at the first or has been evicted: it is counted.
+                if first || outcome != Outcome::TableFull {
+                    aggregates.apply(&outcome);
+                }
+                closes.apply(&outcome);
+                observer.outcome(&outcome);
+            });
+        } else {
+            // A socket older than the daemon could not be told from its own events, and would be two.
+            self.tracker.abandon_walk();
+        }
+        follows_all &= self.aggregates.table_full == full_before;
+        self.follows_since = follows_all.then(|| self.unfollowed());
+        let tracked = follows_all.then(|| self.tracked());
+        let (before, now) = (&before.transitions, &after.transitions);
+        let audit = self.populations.audit(&tally.full, before, now, exact, tracked.as_ref());
+        // Others may have been read since.
+        if self.totals.records < after.records {
+            self.totals = after;
+        }
+        let recycled = self.host.tw_recycled;
+        match &self.namespaces {
             None => self.handle_host(walk.host),
-            Some(namespaces) => {
-                namespaces.take_census(tally.small_by_netns);
-                self.host = namespaces.sum_up(walk.host);
-            }
+            Some(namespaces) => self.host = namespaces.sum_up(walk.host),
+        }
+        let recycled = self.host.tw_recycled.zip(recycled).map_or(0, |(now, before)| now.saturating_sub(before));
+        self.age(walk.ended);
+        let told = self.small_now();
+        if let Some(namespaces) = &mut self.namespaces {
+            namespaces.take_census(tally.small_by_netns);
         }
         // A socket that the full table let go of still has its end told.
-        let Lost { ring_full, probe_missed, undecodable, table_full: _ } = self.lost();
-        let lost = ring_full + probe_missed + undecodable;
+        let lost = self.lost().untold();
         let newly_lost = lost.saturating_sub(std::mem::replace(&mut self.lost_at_last_walk, lost));
-        let told = view::Told { recycled: self.host.tw_recycled, lost: newly_lost };
-        self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, &self.ranges, told);
+        let besides =
+            view::Told { recycled: self.host.tw_recycled, lost: newly_lost, fin_timeout: self.host.tcp_fin_timeout };
+        let addresses = (!tally.has_addresses).then(|| Addresses::of(&self.tracker));
+        let found = records.iter().filter_map(census::decode_record);
+        let found = found.map(|found| addresses.as_ref().map_or(found, |addresses| addresses.name(found)));
+        self.view = view::take(walk, whole(), found, &self.tracker, &mut self.ledger, &self.ranges, besides);
         if let Some(usage) = &self.view.ports {
             self.growth.take_census(walk.ended, &usage.tuples, &self.contacts);
+        }
+        let mut drift = audit.drift;
+        if !first {
+            let moved = self.ledger.moved(walk, recycled);
+            let (time_wait, fin_wait2) = audit::small_drift(told, tally.small, moved);
+            drift[TcpState::TimeWait.index()] = time_wait;
+            drift[TcpState::FinWait2.index()] += fin_wait2;
         }
         self.small = tally.small;
         self.requests = tally.requests;
         self.walks_done += 1;
+        self.latest = self.latest.max(walk.ended);
         self.census = CensusStatus {
             at_unix_seconds: Some(walk.unix_seconds),
             duration_seconds: walk.ended.since(walk.began).map_or(0.0, |ns| ns as f64 / 1e9),
             success: true,
-            drift: audit.drift,
+            drift,
             resyncs: self.census.resyncs + u64::from(audit.resynced),
             interval_seconds: 0.0,
             apply_seconds: 0.0,
         };
+    }
+
+    /// Records whose change of state is in the totals and was not told.
+    fn lost_records(&self) -> u64 {
+        self.totals.ring_full + self.undecodable
+    }
+
+    /// What keeps the tracker from knowing all: lost records, and sockets that found the table full.
+    fn unfollowed(&self) -> (u64, u64) {
+        (self.lost_records(), self.aggregates.table_full)
+    }
+
+    /// Followed sockets in each state, less the net flow of all that the tracker was told.
+    fn tracked(&self) -> PerState<i64> {
+        let (followed, told) = (self.aggregates.cgroups.sum(), self.handled.net());
+        std::array::from_fn(|at| followed[at] as i64 - told[at])
+    }
+
+    /// After new totals. Once a record is lost the totals know better, and once a socket has found the table full, until the next census.
+    fn follow(&mut self) {
+        if self.follows_since == Some(self.unfollowed()) {
+            self.populations.follow(&self.tracked());
+        }
     }
 
     /// Remembers how many connections there were at `at`, for the pace at which ports are taken: to be called every second or so.
@@ -342,6 +424,8 @@ impl Core {
     /// Everything known now. `name_unit` gives the value of the label `unit` for a cgroup; counters keep, for good, the name that they
     /// get when they first come.
     pub fn snapshot(&mut self, gauges: Gauges, mut name_unit: impl FnMut(CgroupId) -> String) -> Snapshot {
+        let at = self.latest.max(gauges.at);
+        self.age(at);
         let readings = Readings {
             counters: self.totals,
             probe_missed: self.probe_missed,
@@ -369,6 +453,8 @@ impl Core {
             host: &self.host,
             by_cause: &self.by_cause,
             time_wait: snapshot.sockets[TcpState::TimeWait.index()],
+            time_wait_by_netns: self.namespaces.as_ref().map(Namespaces::time_wait),
+            at,
         };
         snapshot.figures = self.pages.figures(sources, &mut name_unit);
         let fullest = self.view.ports.as_ref().map(|usage| &usage.fullest);
@@ -377,6 +463,22 @@ impl Core {
         snapshot.figures.namespaces =
             namespaces.map(|namespaces| namespaces.figures(&snapshot.sockets, by_netns, fullest));
         snapshot
+    }
+
+    /// Brings up to date what the last census said of small FIN_WAIT2 sockets.
+    fn age(&mut self, at: KernelTime) {
+        let turning = &self.ledger.turning;
+        match &mut self.namespaces {
+            _ if self.walks_done == 0 => {}
+            None => self.small.fin_wait2 = turning.now(None, at),
+            Some(namespaces) => namespaces.age(|netns| turning.now(Some(netns), at)),
+        }
+    }
+
+    /// Whether a census would tell much of small sockets that is only guessed at `at`.
+    pub fn wants_census(&self, at: KernelTime) -> bool {
+        let small = self.small_now();
+        self.ledger.turning.is_unsure(small.time_wait + small.fin_wait2, at)
     }
 
     /// Small sockets by the last census and the last total of the kernel.

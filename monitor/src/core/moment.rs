@@ -38,7 +38,8 @@ pub struct Moment {
 
 impl Core {
     /// The counters as they are now; `at` is now.
-    pub fn moment(&self, at: KernelTime) -> Moment {
+    pub fn moment(&mut self, at: KernelTime) -> Moment {
+        self.age(at);
         let mut closes = [0; Close::COUNT];
         for by_close in &self.aggregates.closed {
             closes.iter_mut().zip(by_close).for_each(|(sum, count)| *sum += count);

@@ -157,6 +157,13 @@ impl Namespaces {
         self.small = small;
     }
 
+    /// Brings the FIN_WAIT2 sockets of each up to date, as far as that is known.
+    pub fn age(&mut self, fin_wait2: impl Fn(NetnsId) -> u64) {
+        for id in self.living.keys() {
+            self.small.entry(*id).or_default().fin_wait2 = fin_wait2(*id);
+        }
+    }
+
     fn small_of(&self, id: NetnsId, living: &Living) -> SmallSockets {
         let counted = self.small.get(&id).copied().unwrap_or_default();
         living.host.time_wait.map_or(counted, |tw| counted.with_sockstat(tw))
@@ -169,6 +176,11 @@ impl Namespaces {
             sum += self.small_of(*id, living);
         }
         sum
+    }
+
+    /// TIME_WAIT sockets of each, now.
+    pub fn time_wait(&self) -> BTreeMap<NetnsId, u64> {
+        self.living.iter().map(|(id, living)| (*id, self.small_of(*id, living).time_wait)).collect()
     }
 
     /// `own` with populations and counters of all namespaces.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use crate::aggregate::{PerState, SmallSockets};
 use crate::census::{self, Kind};
-use crate::event::{CgroupId, NetnsId, TcpState};
-use crate::lifecycle::Seed;
+use crate::event::{CgroupId, NetnsId, SocketId, TcpState, Tuple};
+use crate::lifecycle::{Seed, Tracker};
 
 /// A full socket of a walk, for the tracker.
 pub fn seed(found: &census::Found) -> Option<Seed> {
@@ -14,6 +17,25 @@ pub fn seed(found: &census::Found) -> Option<Seed> {
             Some(Seed { socket: found.socket, cgroup: found.cgroup, netns: found.netns, state, tuple: found.tuple })
         }
         Kind::Waiting { .. } | Kind::Request { .. } => None,
+    }
+}
+
+/// The followed sockets by their ends: for walks that do not know addresses.
+pub struct Addresses(HashMap<(NetnsId, Tuple), SocketId, FixedState>);
+
+impl Addresses {
+    pub fn of(tracker: &Tracker) -> Self {
+        let connections = tracker.connections().map(|(socket, each)| ((each.netns, each.tuple), socket));
+        let listeners = tracker.listeners().map(|(socket, each)| ((each.netns, each.tuple), socket));
+        Self(connections.chain(listeners).collect())
+    }
+
+    /// With the address of a socket that is followed.
+    pub fn name(&self, found: census::Found) -> census::Found {
+        match (found.has_address, self.0.get(&(found.netns, found.tuple))) {
+            (false, Some(&socket)) => census::Found { socket, ..found },
+            (true, _) | (false, None) => found,
+        }
     }
 }
 
@@ -26,6 +48,8 @@ pub struct Tally {
     pub small_by_netns: BTreeMap<NetnsId, SmallSockets>,
     /// Places of the full sockets in the walk: few, where TIME_WAIT is many.
     pub whole: Vec<u32>,
+    /// Full sockets are named by their addresses, as in events.
+    pub has_addresses: bool,
     /// Half-open requests by the cgroup of their listener, ascending.
     pub requests: Vec<(CgroupId, u64)>,
 }
@@ -39,11 +63,12 @@ impl Tally {
             small: SmallSockets::default(),
             small_by_netns: BTreeMap::new(),
             whole: Vec::new(),
+            has_addresses: true,
             requests: Vec::new(),
         };
         // A walk takes one namespace after the other.
         let (mut netns, mut small) = (NetnsId::default(), SmallSockets::default());
-        let mut listeners = hashbrown::HashMap::new();
+        let mut listeners = HashMap::new();
         let mut requests = BTreeMap::new();
         for (place, socket) in found {
             tally.sockets += 1;
@@ -55,6 +80,7 @@ impl Tally {
                 Kind::Full { state, .. } => {
                     tally.full[state.index()] += 1;
                     tally.whole.push(place);
+                    tally.has_addresses &= socket.has_address;
                     if state == TcpState::Listen {
                         listeners.insert(socket.socket, socket.cgroup);
                     }

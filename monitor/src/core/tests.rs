@@ -10,7 +10,7 @@ use crate::event::{Endpoint, KernelTime, NetnsId};
 
 const SECOND: u64 = 1_000_000_000;
 
-const OPTIONS: CoreOptions = CoreOptions {
+pub(super) const OPTIONS: CoreOptions = CoreOptions {
     max_connections: 1000,
     units: 60,
     top: 3,
@@ -28,7 +28,7 @@ fn name(cgroup: CgroupId) -> String {
     format!("unit{}", cgroup.0)
 }
 
-fn bytes(socket: &CensusSocket) -> [u8; census::RECORD] {
+pub(super) fn bytes(socket: &CensusSocket) -> [u8; census::RECORD] {
     // SAFETY: integers and byte arrays without padding, so every byte is initialized.
     unsafe { std::mem::transmute_copy(socket) }
 }
@@ -94,6 +94,60 @@ fn a_hundred_thousand_small_sockets_are_attributed_with_exact_sums() {
     assert_eq!(figures.time_wait.rows.iter().map(|row| row.sockets).sum::<u64>(), 0);
     assert_eq!(figures.time_wait.rows.len(), 6, "rows that emptied stay");
     assert!(core.ledger.owners.is_empty());
+}
+
+#[test]
+fn between_two_censuses_those_go_whose_time_is_over() {
+    let mut core = core();
+    core.handle(&Input::Ports { range: "32768\t60999\n", reserved: "" }, &mut ());
+    let of = |server: u32, n: u32, remaining_ms| bytes(&small(n * 50 + server, remaining_ms));
+    let api = (0..36).map(|n| of(1, n, 2000));
+    let sockets: Vec<u8> = api.chain((0..12).map(|n| of(2, n, 42_000))).flatten().collect();
+    walk(&mut core, 2, &sockets);
+    let mut check = |seconds: u64, total: u64, api, web, remaining: [u64; 6]| {
+        core.handle(&Input::Host(HostFigures { time_wait: Some(total), ..HostFigures::default() }), &mut ());
+        let gauges = Gauges { at: KernelTime((2 + seconds) * SECOND), ..Gauges::default() };
+        let time_wait = core.snapshot(gauges, name).figures.time_wait;
+        let of = |endpoint: &str| {
+            let rows = time_wait.rows.iter().filter(|row| row.endpoint == endpoint);
+            rows.map(|row| row.sockets).sum::<u64>()
+        };
+        assert_eq!((of("10.0.0.1:443"), of("10.0.0.2:443")), (api, web), "after {seconds} s");
+        assert_eq!(time_wait.remaining, remaining, "after {seconds} s");
+        assert_eq!(time_wait.rows.iter().map(|row| row.sockets).sum::<u64>(), total);
+    };
+    check(0, 48, 36, 12, [36, 0, 0, 0, 12, 0]);
+    check(1, 48, 36, 12, [36, 0, 0, 0, 12, 0]);
+    check(5, 12, 0, 12, [0, 0, 0, 12, 0, 0]);
+    // The last of them are late.
+    check(5, 14, 2, 12, [2, 0, 0, 12, 0, 0]);
+    check(25, 12, 0, 12, [0, 12, 0, 0, 0, 0]);
+    check(43, 0, 0, 0, [0; 6]);
+    // Five are later still.
+    check(43, 5, 0, 5, [5, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn drift_of_small_sockets_says_what_the_page_had_wrong() {
+    let mut core = core();
+    let waiting = |n| CensusSocket { state: state::FIN_WAIT2, ..small(n, 30_000) };
+    let sockets = |time_wait: u32, fin_wait2: u32| -> Vec<u8> {
+        let fin_wait2 = (time_wait..time_wait + fin_wait2).map(|n| bytes(&waiting(n)));
+        (0..time_wait).map(|n| bytes(&small(n, 50_000))).chain(fin_wait2).flatten().collect()
+    };
+    let mut check = |seconds, found: Vec<u8>, time_wait, fin_wait2| {
+        walk(&mut core, seconds, &found);
+        let census = core.snapshot(Gauges::default(), name).census;
+        let mut drift = [0; TcpState::COUNT];
+        (drift[TcpState::TimeWait.index()], drift[TcpState::FinWait2.index()]) = (time_wait, fin_wait2);
+        assert_eq!((census.drift, census.resyncs), (drift, 0), "at {seconds} s");
+    };
+    check(2, sockets(100, 40), 0, 0);
+    check(3, sockets(90, 40), 0, 0);
+    // The page had these in TIME_WAIT.
+    check(4, sockets(70, 70), 30, -30);
+    check(5, sockets(70, 70), 0, 0);
+    check(6, sockets(140, 0), -70, 70);
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! TIME_WAIT by maker: counted by each census, moved by events in between, cut to the kernel's own total.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 
-use super::flows::{Cgroup, Flows, Level, TimeLeft};
+use super::audit::Moved;
+use super::departures::Departures;
+use super::flows::{Cgroup, Flows, Level, TimeLeft, remaining_class};
+use super::turning::Turning;
 use super::view::Told;
 use crate::aggregate::{
-    EphemeralRanges, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, PerRole, REMAINING_MS, SmallSocket,
-    Substate, TopK, Unit, endpoint_of, share,
+    ByTimeLeft, EphemeralRanges, Held, Listening, MakerKey, MakerRow, Makers, OwnedBy, Owners, PerRole, REMAINING_MS,
+    SmallSocket, Substate, TopK, Unit, endpoint_of,
 };
 use crate::event::{KernelTime, NetnsId, Tuple};
 use crate::input::Walk;
@@ -21,10 +25,12 @@ const UNDER_WAY_LIMIT: usize = 32_768;
 /// A full memory is swept at most so often: each sweep looks at all of it.
 const SWEEP_NS: u64 = 1_000_000_000;
 
-type Key = MakerKey<Cgroup>;
+/// Milliseconds that a TIME_WAIT socket lives (TCP_TIMEWAIT_LEN of include/net/tcp.h).
+const LIFE_MS: u64 = 60_000;
+
+type Key = (NetnsId, MakerKey<Cgroup>);
 
 struct Noted {
-    netns: NetnsId,
     tuple: Tuple,
     key: Key,
     at: KernelTime,
@@ -34,16 +40,20 @@ struct Noted {
 pub struct Ledger {
     pub owners: Owners<Cgroup>,
     pub flows: Flows,
+    pub turning: Turning,
     /// Of the last census.
-    rows: Vec<MakerRow<Cgroup>>,
+    rows: Vec<Held<Cgroup>>,
     folded: u64,
-    remaining: [u64; REMAINING_MS.len()],
     /// Since then, in either substate: almost all that start in FIN_WAIT2 turn within a round trip.
     added: TopK<Key, u64>,
     /// All of these, with those that found no place in `added`.
     added_by_role: PerRole<u64>,
+    /// All of these, by the second in which they ended; no older than a TIME_WAIT socket can be.
+    added_at: VecDeque<(u64, u64)>,
     /// `Some` while a walk goes on.
     under_way: Option<Vec<Noted>>,
+    /// Ends since the last walk began, into TIME_WAIT and into FIN_WAIT2.
+    since_walk: [u64; 2],
     swept_at: KernelTime,
 }
 
@@ -51,6 +61,7 @@ pub struct Ledger {
 pub struct Counting<'a> {
     makers: Makers<'a, Cgroup>,
     flows: &'a mut Flows,
+    turning: &'a mut Turning,
     began: KernelTime,
     standing: u64,
     time_left: TimeLeft,
@@ -66,7 +77,7 @@ pub struct Counted {
 impl Counted {
     /// Makers of small FIN_WAIT2 sockets, the largest first.
     pub fn take_fin_wait2(&mut self) -> Vec<MakerRow<Cgroup>> {
-        std::mem::take(&mut self.by_maker.fin_wait2.rows)
+        std::mem::take(&mut self.by_maker.fin_wait2.rows).into_iter().map(|held| held.row).collect()
     }
 }
 
@@ -76,12 +87,14 @@ impl Ledger {
         Self {
             owners: Owners::new(capacity),
             flows: Flows::default(),
+            turning: Turning::default(),
             rows: Vec::new(),
             folded: 0,
-            remaining: [0; REMAINING_MS.len()],
             added: TopK::new(MAKERS_CAPACITY),
             added_by_role: [0; Role::COUNT],
+            added_at: VecDeque::new(),
             under_way: None,
+            since_walk: [0; 2],
             swept_at: KernelTime(0),
         }
     }
@@ -101,48 +114,79 @@ impl Ledger {
         let flows = &mut self.flows;
         self.owners.remember(end.netns, &end.tuple, by, waiting, end.at, |by, waiting| forgotten(flows, by, waiting));
         self.flows.ended(by, waiting);
-        let key = (role, endpoint_of(role, &end.tuple), by.unit.map_or(Unit::Unknown, Unit::Known));
-        self.add(key);
+        match waiting {
+            Substate::TimeWait => self.since_walk[0] += 1,
+            Substate::FinWait2 => {
+                self.since_walk[1] += 1;
+                self.turning.end(end.netns, end.at);
+            }
+        }
+        let maker = (role, endpoint_of(role, &end.tuple), by.unit.map_or(Unit::Unknown, Unit::Known));
+        let key = (end.netns, maker);
+        self.add(key, end.at);
         if let Some(noted) = self.under_way.as_mut().filter(|noted| noted.len() < UNDER_WAY_LIMIT) {
-            noted.push(Noted { netns: end.netns, tuple: end.tuple, key, at: end.at });
+            noted.push(Noted { tuple: end.tuple, key, at: end.at });
         }
     }
 
-    fn add(&mut self, key: Key) {
-        self.added_by_role[key.0.index()] += 1;
+    fn add(&mut self, key: Key, at: KernelTime) {
+        let (_, (role, _, _)) = key;
+        self.added_by_role[role.index()] += 1;
         self.added.add(key, 1);
+        let second = at.0 / 1_000_000_000;
+        match self.added_at.back_mut() {
+            Some((last, sockets)) if *last >= second => *sockets += 1,
+            Some(_) | None => {
+                self.added_at.push_back((second, 1));
+                if self.added_at.front().is_some_and(|(first, _)| (second - first) * 1000 > LIFE_MS) {
+                    self.added_at.pop_front();
+                }
+            }
+        }
     }
 
     pub fn begin_walk(&mut self) {
         self.under_way = Some(Vec::new());
+        self.since_walk = [0; 2];
     }
 
     pub fn abandon_walk(&mut self) {
         self.under_way = None;
     }
 
-    /// The walk that began at `began` is to be counted.
+    /// The walk is to be counted.
     pub fn count<'a>(
         &'a mut self,
-        began: KernelTime,
+        walk: &Walk<'_>,
+        told: Told,
         listening: &'a Listening,
         ranges: &'a EphemeralRanges,
     ) -> Counting<'a> {
         let flows = &mut self.flows;
         self.owners.file(|by, waiting| forgotten(flows, by, waiting));
         let makers = Makers::new(&mut self.owners, listening, ranges, MAKERS_CAPACITY);
-        Counting { makers, flows: &mut self.flows, began, standing: 0, time_left: TimeLeft::default() }
+        self.turning.begin(walk.ended, told.fin_timeout);
+        Counting {
+            makers,
+            flows: &mut self.flows,
+            turning: &mut self.turning,
+            began: walk.began,
+            standing: 0,
+            time_left: TimeLeft::default(),
+        }
     }
 
     /// Takes over what was counted in `walk`.
     pub fn finish(&mut self, counted: Counted, walk: &Walk<'_>, told: Told) {
         let began = walk.began;
+        self.turning.finish(began);
         self.added = TopK::new(MAKERS_CAPACITY);
         self.added_by_role = [0; Role::COUNT];
+        self.added_at.clear();
         for noted in self.under_way.take().unwrap_or_default() {
             // What ended after the walk had passed its place is there all the same.
-            if noted.at >= began && !self.owners.is_found(noted.netns, &noted.tuple) {
-                self.add(noted.key);
+            if noted.at >= began && !self.owners.is_found(noted.key.0, &noted.tuple) {
+                self.add(noted.key, noted.at);
             }
         }
         let Self { owners, flows, .. } = self;
@@ -158,12 +202,39 @@ impl Ledger {
         });
         self.rows = counted.by_maker.time_wait.rows;
         self.folded = counted.by_maker.time_wait.folded;
-        self.remaining = counted.by_maker.remaining;
     }
 
-    /// By [`REMAINING_MS`], as of the last census.
-    pub fn remaining(&self) -> [u64; REMAINING_MS.len()] {
-        self.remaining
+    /// What can have changed under the walk that was counted last.
+    pub fn moved(&self, walk: &Walk<'_>, recycled: u64) -> Moved {
+        let [entered, waiting] = self.since_walk;
+        let took_ms = walk.ended.since(walk.began).unwrap_or(0) / 1_000_000;
+        let over = self.flows.last().map_or(0, |(_, time_left)| time_left.due(took_ms));
+        Moved { entered, waiting, turning: self.turning.young() + waiting, left: over + recycled }
+    }
+
+    /// By [`REMAINING_MS`], at `at`; they sum to `total`. What is too much has ended, that with the least time first; what came unseen has
+    /// all of it.
+    pub fn remaining(&self, total: u64, at: KernelTime) -> [u64; REMAINING_MS.len()] {
+        let elapsed_ms = |since: KernelTime| at.since(since).unwrap_or(0) / 1_000_000;
+        let (mut remaining, over) = match self.flows.last() {
+            Some((began, time_left)) => time_left.after(elapsed_ms(began)),
+            None => ([0; REMAINING_MS.len()], 0),
+        };
+        for &(second, sockets) in &self.added_at {
+            let age_ms = elapsed_ms(KernelTime(second * 1_000_000_000));
+            remaining[remaining_class(LIFE_MS.saturating_sub(age_ms))] += sockets;
+        }
+        let known: u64 = remaining.iter().sum();
+        let mut gone = known.saturating_sub(total);
+        for sockets in &mut remaining {
+            let part = gone.min(*sockets);
+            (*sockets, gone) = (*sockets - part, gone - part);
+        }
+        // Timers are late by a tick or two; they are there until the kernel's own total says otherwise.
+        let late = total.saturating_sub(known).min(over);
+        remaining[0] += late;
+        remaining[REMAINING_MS.len() - 1] += total.saturating_sub(known + late);
+        remaining
     }
 
     /// Makers of the last census, and of what came since, that are in the remainder.
@@ -171,32 +242,32 @@ impl Ledger {
         self.folded + self.added.folded()
     }
 
-    /// All makers now; they sum to `total`. What has gone since the census is taken from the makers it met, in proportion; what came
-    /// unseen is of unknown role.
-    pub fn makers(&self, total: u64) -> Vec<MakerRow<Cgroup>> {
+    /// All makers at `at`; they sum to `total`. `by_netns`: the same by namespace, where all are watched. What has gone since the census
+    /// is taken first from those whose time was over ([`Departures`]); what came unseen is of unknown role.
+    pub fn makers(
+        &self,
+        total: u64,
+        by_netns: Option<&BTreeMap<NetnsId, u64>>,
+        at: KernelTime,
+    ) -> Vec<MakerRow<Cgroup>> {
         let mut added: Vec<(&Key, u64)> = self.added.iter().map(|(key, &sockets)| (key, sockets)).collect();
         added.sort_unstable();
-        let added =
-            added.into_iter().map(|(&(role, endpoint, unit), sockets)| MakerRow { role, endpoint, unit, sockets });
-        let mut newer: Vec<MakerRow<Cgroup>> = added.collect();
+        let held = |netns, row| Held { netns, row, left: ByTimeLeft::default() };
         let mut rest = self.added_by_role;
-        newer.iter().for_each(|row| rest[row.role.index()] -= row.sockets);
-        newer.extend(Role::ALL.map(|role| MakerRow::rest(role, rest[role.index()])));
-        let mut older = self.rows.clone();
-        let sum = |rows: &[MakerRow<Cgroup>]| rows.iter().map(|row| row.sockets).sum::<u64>();
-        let known = sum(&older) + sum(&newer);
-        let mut gone = known.saturating_sub(total);
-        for rows in [&mut older, &mut newer] {
-            let weights: Vec<u64> = rows.iter().map(|row| row.sockets).collect();
-            for (row, part) in rows.iter_mut().zip(share(gone, &weights)) {
-                row.sockets -= part;
-                gone -= part;
-            }
+        let mut newer = Vec::with_capacity(added.len() + Role::COUNT);
+        for (&(netns, (role, endpoint, unit)), sockets) in added {
+            rest[role.index()] -= sockets;
+            newer.push(held(Some(netns), MakerRow { role, endpoint, unit, sockets }));
         }
-        older.append(&mut newer);
-        let unseen = total.saturating_sub(known);
-        older.push(MakerRow::rest(Role::Unknown, unseen));
-        older
+        newer.extend(Role::ALL.map(|role| held(None, MakerRow::rest(role, rest[role.index()]))));
+        let since = self.flows.last().and_then(|(began, _)| at.since(began)).unwrap_or(0);
+        let mut departures = Departures { older: self.rows.clone(), newer, elapsed_ms: since / 1_000_000 };
+        if let Some(by_netns) = by_netns {
+            departures.fit_namespaces(by_netns);
+        }
+        let (mut rows, unseen) = departures.fit(total);
+        rows.push(MakerRow::rest(Role::Unknown, unseen));
+        rows
     }
 }
 
@@ -212,9 +283,14 @@ impl Counting<'_> {
     /// Counts a small socket and says whose it is.
     pub fn add(&mut self, socket: &SmallSocket) -> OwnedBy<Cgroup> {
         let (by, recalled) = self.makers.add(socket);
-        if socket.substate == Substate::TimeWait {
-            self.standing += u64::from(recalled.is_none_or(|recalled| recalled.at < self.began));
-            self.time_left.add(socket.remaining_ms);
+        match socket.substate {
+            Substate::TimeWait => {
+                self.standing += u64::from(recalled.is_none_or(|recalled| recalled.at < self.began));
+                self.time_left.add(socket.remaining_ms);
+            }
+            Substate::FinWait2 => {
+                self.turning.find(socket.netns, recalled.map(|recalled| recalled.at), socket.remaining_ms);
+            }
         }
         if recalled.is_some_and(|recalled| recalled.turned) {
             self.flows.turned(by);
@@ -242,7 +318,7 @@ mod tests {
         }
         let check = |total: u64, by_role: PerRole<u64>| {
             let mut counted = [0; Role::COUNT];
-            ledger.makers(total).iter().for_each(|row| counted[row.role.index()] += row.sockets);
+            ledger.makers(total, None, FINISHED.at).iter().for_each(|row| counted[row.role.index()] += row.sockets);
             assert_eq!(counted, by_role, "{total}");
         };
         let clients = |sockets, unknown| {

@@ -67,6 +67,8 @@ pub struct Told {
     pub recycled: Option<u64>,
     /// Records lost since the walk before.
     pub lost: u64,
+    /// `tcp_fin_timeout` of the daemon's own namespace, seconds.
+    pub fin_timeout: Option<u64>,
 }
 
 /// Counts the small sockets into `ledger`, and all of them into a view. `whole`: the walk's full sockets; `found`: all of it.
@@ -83,7 +85,7 @@ pub fn take(
     let mut view = View { wall_offset_seconds: walk.unix_seconds - walk.ended.0 as f64 / 1e9, ..View::default() };
     let listeners = view.add_listeners(whole);
     let listening = std::mem::take(&mut view.listening);
-    let mut counting = ledger.count(walk.began, &listening, ranges);
+    let mut counting = ledger.count(walk, told, &listening, ranges);
     let mut ports = ranges.is_known().then(|| Ports::new(ranges, PAIRS_CAPACITY));
     let mut inbound = Inbound::new(PAIRS_CAPACITY);
     let mut close_wait = TopK::new(PAIRS_CAPACITY);

@@ -120,7 +120,10 @@ fn follow(mut session: Session, commands: &Receiver<Command>, progress: &Progres
         let since = u64::try_from(progress.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         progress.last_round.store(since, Ordering::Relaxed);
         if session.is_ready() && !progress.ready.swap(true, Ordering::Release) {
-            tracing::info!("ready: probes attached, populations known");
+            match session.knows_populations() {
+                true => tracing::info!("ready: probes attached, populations known"),
+                false => tracing::warn!("ready: probes attached; populations are not known"),
+            }
         }
         for command in commands.try_iter() {
             match command {

@@ -17,7 +17,7 @@ pub use kernel_release::{KernelRelease, read_release};
 pub use netns::{FoundNetns, count_netns, enter_netns, find_namespaces, read_netns, read_netns_cookie, read_own_netns};
 pub use netns_names::{NetnsBook, NetnsNames};
 pub use snmp::{Snmp, parse_tcp_ext, read_snmp};
-pub use sock_diag::probe_sock_diag;
+pub use sock_diag::{dump_sock_diag, probe_sock_diag};
 pub use sockstat::{Sockstat, read_sockstat};
 pub use sysctl::{PortRange, PortRanges, Sysctls, read_sysctl, read_sysctls};
 pub use unit::unit_of_path;

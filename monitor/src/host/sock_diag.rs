@@ -1,4 +1,4 @@
-//! Whether socket diagnosis over netlink answers for TCP: the census falls back to it.
+//! Socket diagnosis over netlink for TCP, to which the census falls back: whether it answers, and its lists.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -22,6 +22,8 @@ struct Request {
 
 const _: () = assert!(size_of::<Request>() == 16 + 56);
 
+/// Size of `struct nlmsghdr`.
+const HEADER: usize = 16;
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// Listeners alone: the shortest list that a host has.
@@ -30,6 +32,31 @@ const ANSWER_TIMEOUT_SECONDS: libc::time_t = 2;
 
 /// Asks the kernel for the listening sockets of this namespace and reads the start of its answer.
 pub fn probe_sock_diag() -> io::Result<()> {
+    let socket = ask(synfin_ebpf::abi::AF_INET, LISTEN)?;
+    let mut answer = [0_u8; 16 * 1024];
+    let length = receive(&socket, &mut answer)?;
+    parse_answer(&answer[..length])
+}
+
+/// Hands each TCP socket of a family in one of `states` (bits by number) to `handle`, as `struct inet_diag_msg` with its attributes:
+/// those of the network namespace that the calling thread is in.
+///
+/// # Errors
+/// Those of the socket, and what the kernel answers.
+pub fn dump_sock_diag(family: u8, states: u32, handle: &mut impl FnMut(&[u8])) -> io::Result<()> {
+    let socket = ask(family, states)?;
+    // The kernel fills at most 32 KiB at once (netlink_dump).
+    let mut answer = vec![0; 64 * 1024];
+    loop {
+        let length = receive(&socket, &mut answer)?;
+        if take_messages(&answer[..length], handle)? == Part::Last {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends the request for a list.
+fn ask(family: u8, states: u32) -> io::Result<OwnedFd> {
     let socket = open()?;
     let request = Request {
         len: size_of::<Request>() as u32,
@@ -37,27 +64,47 @@ pub fn probe_sock_diag() -> io::Result<()> {
         flags: (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16,
         sequence: 1,
         port: 0,
-        family: synfin_ebpf::abi::AF_INET,
+        family,
         protocol: synfin_ebpf::abi::IPPROTO_TCP as u8,
         extensions: 0,
         padding: 0,
-        states: LISTEN,
+        states,
         id: [0; 48],
     };
     // SAFETY: `request` outlives the call, and its size is given.
     let sent = unsafe {
         libc::send(socket.as_raw_fd(), std::ptr::from_ref(&request).cast(), size_of::<Request>(), libc::MSG_NOSIGNAL)
     };
-    if sent < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let mut answer = [0_u8; 16 * 1024];
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+}
+
+fn receive(socket: &OwnedFd, answer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: `answer` outlives the call, and its size is given.
     let received = unsafe { libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
-    match usize::try_from(received) {
-        Ok(length) => parse_answer(&answer[..length]),
-        Err(_) => Err(io::Error::last_os_error()),
+    usize::try_from(received).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether more of a list is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    More,
+    Last,
+}
+
+/// The messages of one answer.
+fn take_messages(mut bytes: &[u8], handle: &mut impl FnMut(&[u8])) -> io::Result<Part> {
+    while let Some(header) = bytes.first_chunk::<HEADER>() {
+        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        let message = bytes.get(..length).filter(|_| length >= HEADER);
+        let message = message.ok_or_else(|| io::Error::other("an answer that was cut"))?;
+        if kind != SOCK_DIAG_BY_FAMILY {
+            return parse_answer(message).map(|()| Part::Last);
+        }
+        handle(&message[HEADER..]);
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
+    Ok(Part::More)
 }
 
 fn open() -> io::Result<OwnedFd> {
@@ -123,6 +170,27 @@ mod tests {
         check(&message(2, &[-libc::EPERM]), Some(Some(libc::EPERM)));
         check(&message(99, &[0]), Some(None));
         check(&[], Some(None));
+    }
+
+    #[test]
+    fn a_list_goes_on_until_its_end_is_told() {
+        let sized = |kind, body: &[i32]| {
+            let mut bytes = message(kind, body);
+            let length = bytes.len() as u32;
+            bytes[..4].copy_from_slice(&length.to_ne_bytes());
+            bytes
+        };
+        let check = |bytes: &[u8], part, sockets: &[usize]| {
+            let mut found = Vec::new();
+            let said =
+                take_messages(bytes, &mut |message| found.push(message.len())).map_err(|error| error.raw_os_error());
+            assert_eq!((said, found.as_slice()), (part, sockets));
+        };
+        let two = [sized(20, &[1, 2]), sized(20, &[3])].concat();
+        check(&two, Ok(Part::More), &[8, 4]);
+        check(&[two.as_slice(), &sized(3, &[0])].concat(), Ok(Part::Last), &[8, 4]);
+        check(&sized(3, &[-libc::ENOENT]), Err(Some(libc::ENOENT)), &[]);
+        check(&two[..two.len() - 1], Err(None), &[8]);
     }
 
     #[test]

@@ -76,6 +76,11 @@ impl Tracker {
         self.connections.limit()
     }
 
+    /// Whether the walk under way may leave strangers out: more ends than are remembered.
+    pub fn forgets_ends(&self) -> bool {
+        self.walk.overflowed
+    }
+
     /// Oldest first.
     pub fn connections(&self) -> impl Iterator<Item = (SocketId, &Connection)> {
         self.connections.iter().map(|(&socket, connection)| (socket, connection))

@@ -63,6 +63,8 @@ pub struct Session {
     waker: Waker,
     skipped: Skipped,
     missed: Missed,
+    /// State changes of which no record came, when the last walk began.
+    lost_at_walk: u64,
     /// All network namespaces are watched.
     watches_all: bool,
     started_unix_seconds: f64,
@@ -108,10 +110,16 @@ impl Session {
             waker,
             skipped: Skipped::default(),
             missed: Missed::default(),
+            lost_at_walk: 0,
             watches_all: options.load.netns.is_none(),
             started_unix_seconds: clock::unix_now(),
             tap,
         };
+        if session.census_link.is_none() {
+            tracing::warn!(
+                "the kernel has no iter/tcp: the socket tables are read over netlink, which tells less of each socket"
+            );
+        }
         session.read_totals(&mut ());
         Ok(session)
     }
@@ -124,9 +132,14 @@ impl Session {
         &mut self.probes
     }
 
-    /// Whether the populations are known: the first walk is done, or none can be had.
+    /// Whether the first walk is done, or none can be had.
     pub fn is_ready(&self) -> bool {
-        self.core.walks_done() > 0 || self.census_link.is_none()
+        self.knows_populations() || !self.schedule.is_possible()
+    }
+
+    /// Whether the first walk is done.
+    pub fn knows_populations(&self) -> bool {
+        self.core.walks_done() > 0
     }
 
     /// Name of the unit that owns a cgroup.
@@ -158,7 +171,11 @@ impl Session {
         if self.host_read_at.is_none_or(|at| now.duration_since(at) >= HOST_INTERVAL) {
             self.host_read_at = Some(now);
             self.read_host(observer);
-            self.core.remember_pace(clock::kernel_now());
+            let at = clock::kernel_now();
+            self.core.remember_pace(at);
+            if self.core.wants_census(at) {
+                self.schedule.bring_forward();
+            }
             self.probes.flush_log();
         }
         if self.cgroups.is_rested(now) {
@@ -207,6 +224,10 @@ impl Session {
         let counters = self.counters.read();
         let probe_missed = self.missed.update(self.skipped.state_changes, &counters) + self.skipped.others;
         self.feed(&Input::Totals { counters: &counters, probe_missed }, observer);
+        // Until the next walk nobody knows what was in them.
+        if self.core.lost().untold() > self.lost_at_walk {
+            self.schedule.bring_forward();
+        }
         self.read_ends(observer);
     }
 
@@ -245,20 +266,18 @@ impl Session {
     }
 
     fn begin_walk(&mut self, observer: &mut impl Observer) {
-        let Some(link) = &self.census_link else {
-            self.schedule.never();
-            return;
-        };
-        // The file belongs to the namespace of the thread that makes it.
-        let reach = if self.watches_all {
-            link.try_clone().map(Reach::All)
-        } else {
-            kernel::create_census(link.as_fd()).map(Reach::Own)
+        let reach = match (&self.census_link, self.watches_all) {
+            (Some(link), true) => link.try_clone().map(Reach::All),
+            // The file belongs to the namespace of the thread that makes it.
+            (Some(link), false) => kernel::create_census(link.as_fd()).map(Reach::Own),
+            (None, true) => Ok(Reach::AllByNetlink),
+            (None, false) => Ok(Reach::OwnByNetlink),
         };
         let begun = reach.map_err(|error| error.to_string()).and_then(|reach| {
             let counters = self.counters.read();
             // Before the first socket is read: the end of one that the walk meets must be remembered.
             self.feed(&Input::WalkBegins { at: clock::kernel_now(), counters: &counters }, observer);
+            self.lost_at_walk = self.core.lost().untold();
             Background::start("census", self.waker.clone(), || read_walk(reach)).map_err(|error| error.to_string())
         });
         match begun {
@@ -291,8 +310,9 @@ impl Session {
         let counters = self.counters.read();
         self.drain_all(observer);
         let drained = Instant::now();
-        // The kernel counts a refusal before it reports the end that got no small socket: so, after the records.
-        self.read_ends(observer);
+        // Totals no older than the records, to tell what was lost of them from what is under way. And the kernel counts a refusal before
+        // it reports the end that got no small socket.
+        self.read_totals(observer);
         let mut host = walked.host;
         match walked.survey {
             Some(survey) => {
@@ -352,7 +372,14 @@ impl Session {
     }
 
     fn walk_failed(&mut self, error: &dyn std::fmt::Display, observer: &mut impl Observer) {
-        tracing::warn!("cannot read the kernel's socket tables: {error}; populations go on without this audit");
+        if self.census_link.is_none() && self.core.walks_done() == 0 {
+            tracing::warn!(
+                "the kernel has no iter/tcp, and socket diagnosis does not answer: {error}; no sockets are counted"
+            );
+            self.schedule.never();
+        } else {
+            tracing::warn!("cannot read the kernel's socket tables: {error}; populations go on without this audit");
+        }
         self.schedule.done(Instant::now(), Duration::ZERO);
         self.feed(&Input::WalkFailed, observer);
     }
@@ -368,6 +395,7 @@ impl Session {
         let cgroups = &mut self.cgroups;
         self.core.snapshot(
             Gauges {
+                at: clock::kernel_now(),
                 ring_pending_bytes: self.records.pending_bytes() as u64,
                 ring_size_bytes: self.records.size() as u64,
                 probes,

@@ -7,6 +7,11 @@ const SHARE: u32 = 200;
 /// However dear, so often it is done: no TIME_WAIT socket, which lives for 60 s, comes and goes between two walks.
 const LONGEST: Duration = Duration::from_secs(50);
 
+/// A walk brought forward waits until the last one has taken less than one part in so many of the time since.
+const SHARE_FORWARD: u32 = 20;
+/// Walks that may be brought forward before as many have come in their turn: in the long run no more than twice the share is spent.
+const SPARE: u32 = 3;
+
 /// Decides by the cost of the last walk.
 #[derive(Debug)]
 pub struct Schedule {
@@ -14,6 +19,9 @@ pub struct Schedule {
     interval: Duration,
     /// Of the last walk.
     took: Duration,
+    /// From when on the next walk may be brought forward; `None` when it has been.
+    forward: Option<Instant>,
+    spare: u32,
     /// `None`: at once.
     next: Option<Instant>,
     possible: bool,
@@ -22,7 +30,7 @@ pub struct Schedule {
 impl Schedule {
     /// The first walk is due at once; later ones at least `least` apart.
     pub fn new(least: Duration) -> Self {
-        Self { least, interval: least, took: Duration::ZERO, next: None, possible: true }
+        Self { least, interval: least, took: Duration::ZERO, forward: None, spare: SPARE, next: None, possible: true }
     }
 
     pub fn is_due(&self, now: Instant) -> bool {
@@ -33,7 +41,22 @@ impl Schedule {
     pub fn done(&mut self, now: Instant, took: Duration) {
         self.took = took;
         self.interval = self.interval_after(took);
+        if self.forward.is_some() {
+            self.spare = SPARE.min(self.spare + 1);
+        }
         self.next = Some(now + self.interval);
+        self.forward = Some(now + self.interval.min(self.least.max(took * SHARE_FORWARD)));
+    }
+
+    /// Something happened that only a walk can tell more of: the next one comes as early as its cost allows, if any is spare.
+    pub fn bring_forward(&mut self) {
+        if let (Some(next), Some(forward)) = (self.next, self.forward)
+            && forward < next
+            && self.spare > 0
+        {
+            self.spare -= 1;
+            (self.next, self.forward) = (Some(forward), None);
+        }
     }
 
     fn interval_after(&self, took: Duration) -> Duration {
@@ -108,6 +131,33 @@ mod tests {
         assert!(
             !schedule.is_due(start + Duration::from_millis(199)) && schedule.is_due(start + Duration::from_millis(200))
         );
+    }
+
+    #[test]
+    fn a_walk_brought_forward_waits_for_its_cost_and_is_spared_elsewhere() {
+        let ms = Duration::from_millis;
+        let mut now = Instant::now();
+        let mut schedule = Schedule::new(ms(1000));
+        // Brought forward or not, cost of the walk, from when on the next is due, milliseconds after it.
+        let mut check = |forward, took_ms, due_ms| {
+            schedule.done(now, ms(took_ms));
+            if forward {
+                schedule.bring_forward();
+                schedule.bring_forward();
+            }
+            assert!(!schedule.is_due(now + ms(due_ms - 1)) && schedule.is_due(now + ms(due_ms)), "{took_ms} {due_ms}");
+            now += ms(due_ms);
+        };
+        check(true, 5, 1000);
+        check(true, 60, 1200);
+        check(true, 24, 1000);
+        check(true, 60, 1200);
+        // None is spare until the next has come in its turn.
+        check(true, 60, 12_000);
+        check(true, 60, 1200);
+        check(true, 60, 12_000);
+        check(false, 60, 12_000);
+        check(true, 10_000, 50_000);
     }
 
     #[test]

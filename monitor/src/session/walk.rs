@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::census;
 use crate::event::KernelTime;
-use crate::host::{parse_tcp_ext, read_snmp, read_sockstat, read_sysctl};
+use crate::host::{parse_tcp_ext, read_netns, read_snmp, read_sockstat, read_sysctl};
 use crate::input::HostFigures;
 use crate::kernel;
 
@@ -28,12 +29,16 @@ pub struct Walked {
     pub survey: Option<Survey>,
 }
 
-/// What a walk covers.
+/// What a walk covers, and how.
 pub enum Reach {
     /// The namespace in which this walk was made.
     Own(File),
     /// Every namespace of the host, by walks made from this link.
     All(OwnedFd),
+    /// The namespace of this process, over netlink.
+    OwnByNetlink,
+    /// Every namespace of the host, over netlink.
+    AllByNetlink,
 }
 
 /// Reads a walk to its end.
@@ -48,19 +53,29 @@ pub fn read_walk(reach: Reach) -> io::Result<Walked> {
             walk.read_to_end(&mut sockets)?;
             (None, None)
         }
-        Reach::All(link) => {
-            // Sysctls of this process' own namespace: the thread is about to leave it.
-            let own = own_figures();
-            let read = || match is_empty_here() {
-                true => Ok(()),
-                false => kernel::create_census(link.as_fd())?.read_to_end(&mut sockets).map(drop),
-            };
-            (Some(own), Some(survey(Depth::Whole, read)?))
+        Reach::All(link) => read_all(|| kernel::create_census(link.as_fd())?.read_to_end(&mut sockets).map(drop))?,
+        Reach::OwnByNetlink => {
+            read_netlink(&mut sockets)?;
+            (None, None)
         }
+        Reach::AllByNetlink => read_all(|| read_netlink(&mut sockets))?,
     };
     let took = clock::thread_cpu();
     let host = host.unwrap_or_else(read_host_figures);
     Ok(Walked { began, ended: clock::kernel_now(), unix_seconds: clock::unix_now(), took, host, sockets, survey })
+}
+
+/// Calls `read` in every namespace that has a socket.
+fn read_all(mut read: impl FnMut() -> io::Result<()>) -> io::Result<(Option<HostFigures>, Option<Survey>)> {
+    // Sysctls of this process' own namespace: the thread is about to leave it.
+    let own = own_figures();
+    let survey = survey(Depth::Whole, || if is_empty_here() { Ok(()) } else { read() })?;
+    Ok((Some(own), Some(survey)))
+}
+
+/// Of the namespace of the calling thread.
+fn read_netlink(sockets: &mut Vec<u8>) -> io::Result<()> {
+    census::read_diag(read_netns(&Path::new(PROCESS).join("ns/net"))?, sockets)
 }
 
 /// Whether the namespace of the calling thread has no TCP socket at all: most have none, and each walk goes through the tables of the

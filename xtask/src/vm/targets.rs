@@ -32,6 +32,8 @@ pub const TARGETS: [Target; 20] = [
     whole("kernel_diagnose"),
     only_with_all("kernel_bounds"),
     only_with_all("kernel_load"),
+    only_with_all("kernel_levels"),
+    only_with_all("kernel_netlink"),
     only_with_all("kernel_hostile"),
     only_with_all("kernel_diagnose_rules"),
     only_with_all("kernel_exhaustion"),

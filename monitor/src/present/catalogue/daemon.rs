@@ -176,7 +176,8 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: Some("sockets"),
         labels: &["state"],
-        help: "Sockets tracked minus sockets counted at the last census, beyond what can have changed during the walk.",
+        help: "Sockets tracked minus sockets counted at the last census, beyond what can have changed during the walk: by \
+               how much synfin_tcp_sockets was corrected. Always 0 for close, in which there are no sockets.",
         read: |reading, samples| {
             for state in TcpState::ALL.into_iter().filter(|state| *state != TcpState::NewSynRecv) {
                 samples.value(&[state.label()], reading.snapshot.census.drift[state.index()] as f64);
@@ -188,7 +189,8 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &[],
-        help: "Corrections of the tracked sockets after a drift or a loss.",
+        help: "Corrections of the tracked sockets after a drift or a loss. The split of small sockets into time_wait and \
+               fin_wait2 is guessed between censuses, so its drift is none.",
         read: |reading, samples| samples.count(&[], reading.snapshot.census.resyncs),
     },
     Metric {

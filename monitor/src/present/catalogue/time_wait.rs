@@ -27,7 +27,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: Some("sockets"),
         labels: &["remaining"],
-        help: "TIME_WAIT sockets of the last census by the time that is left of them: upper bounds, each socket in one.",
+        help: "TIME_WAIT sockets by the time that is left of them: upper bounds, each socket in one.",
         read: |reading, samples| {
             for (label, sockets) in REMAINING.iter().zip(reading.snapshot.figures.time_wait.remaining) {
                 samples.count(&[label], sockets);
