@@ -201,6 +201,12 @@ fn with_a_ring_of_one_page_totals_are_exact_and_every_loss_is_counted() {
         verdict.transitions(&load, delta);
         verdict.records(delta);
         verdict.scrapes(&load);
+        let attempts = after.value("synfin_tcp_connect_attempts_total");
+        let counted = after.sum("synfin_tcp_transitions_total", &["from=\"close\"", "to=\"syn_sent\""]);
+        let lost = delta.sum("synfin_events_lost_total", &["reason=\"ring_full\""]);
+        verdict.require(lost > 0.0 && attempts == counted, || {
+            format!("{attempts} connect attempts, {counted} transitions to SYN_SENT, {lost} records lost")
+        });
     }
     verdict.pronounce();
 }

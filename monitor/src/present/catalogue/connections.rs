@@ -97,7 +97,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         unit: None,
         labels: &[],
-        help: "Sockets that entered SYN_SENT: counted in the kernel, so exact whatever is lost. Connects that were under way when the daemon \
+        help: "Sockets that entered SYN_SENT: counted in the kernel, as all transitions are, so exact whatever the ring loses. Connects that were under way when the daemon \
                started are not in it, though their openings and failures are counted.",
         read: |reading, samples| samples.count(&[], reading.snapshot.connect_attempts()),
     },
