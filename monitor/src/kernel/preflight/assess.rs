@@ -190,14 +190,14 @@ fn ring(facts: &Facts) -> Item {
     }
 }
 
-/// Nothing of the daemon depends on it: it is said because people ask, and `ss` needs it.
+/// The census needs it only where there is no `iter/tcp`: that is said there.
 fn sock_diag(facts: &Facts) -> Item {
     const ID: &str = "sock_diag";
     match &facts.sock_diag {
-        Ok(()) => Item::ok(ID, "socket diagnosis over netlink answers; `ss` needs it, synfin does not"),
+        Ok(()) => Item::ok(ID, "socket diagnosis over netlink answers: the fallback of the census"),
         Err(reason) => Item::ok(
             ID,
-            format!("socket diagnosis over netlink does not answer ({reason}); `ss` needs it, synfin does not"),
+            format!("socket diagnosis over netlink does not answer ({reason}): the census has no fallback"),
         ),
     }
 }

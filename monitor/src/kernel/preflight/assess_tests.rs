@@ -136,10 +136,11 @@ fn without_trials_btf_and_tracefs_decide() {
     for tracefs in [false, true] {
         check(|f| (f.btf, f.tracefs) = (none(), tracefs), &lost);
     }
-    // Netlink is no way to a census.
-    for sock_diag in [Ok(()), Err("EPERM".to_owned())] {
+    for (sock_diag, said) in [
+        (Ok(()), "counted but not followed one by one"),
+        (Err("EPERM".to_owned()), "iter_tcp cannot be attached, so sockets older than the daemon are unknown"),
+    ] {
         let report = check(|f| (f.btf, f.sock_diag) = (btf(|b| b.iter_tcp = false), sock_diag), &[(CENSUS, Degraded)]);
-        let said = "iter_tcp cannot be attached, so sockets older than the daemon are unknown";
         assert!(report.to_text().contains(said), "{}", report.to_text());
     }
     let classic = |f: &mut Facts| (f.btf, f.tracefs) = (btf(|b| b.inet_sock_set_state = false), true);
