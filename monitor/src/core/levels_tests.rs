@@ -6,7 +6,8 @@ use synfin_ebpf::abi::{AF_INET, CensusSocket, Counters, End, Header, Open, Start
 
 use super::tests::{OPTIONS, bytes};
 use super::*;
-use crate::aggregate::FULL_STATES;
+use crate::aggregate::{FULL_STATES, PerState};
+use crate::input::Walk;
 use crate::lifecycle::{TransitionKind, transition_kind};
 
 /// Longer than a change needs to show in a walk.

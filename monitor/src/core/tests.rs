@@ -5,8 +5,10 @@ use std::time::Instant;
 use synfin_ebpf::abi::{AF_INET, CensusSocket, Counters, state};
 
 use super::*;
+use crate::census;
 use crate::diagnose::{LostDetail, Maker, NamespaceName, diagnose};
 use crate::event::{Endpoint, KernelTime, NetnsId};
+use crate::input::Walk;
 
 const SECOND: u64 = 1_000_000_000;
 
