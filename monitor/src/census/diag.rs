@@ -55,7 +55,7 @@ fn parse_message(bytes: &[u8], netns: NetnsId) -> Option<CensusSocket> {
             _ => None,
         }
     };
-    let tuple = Tuple { saddr: address(8)?, daddr: address(24)?, sport: port(4), dport: port(6), ..Default::default() };
+    let tuple = Tuple { saddr: address(8)?, daddr: address(24)?, sport: port(4), dport: port(6) };
     let (number, timer, inode) = (message[1], message[2], word(68));
     let socket = CensusSocket { netns: netns.0, state: number, family, tuple, ..Default::default() };
     if timer == TIMER_TIME_WAIT {
@@ -114,7 +114,7 @@ mod tests {
         let cgroup = [vec![5, 0, 8, 0, 3, 0, 0, 0, 12, 0, 21, 0], 77_u64.to_ne_bytes().to_vec()].concat();
         let check = |state: u8, timer, inode, expected: CensusSocket| {
             let [here, there] = [1, 2].map(|last| mapped([10, 0, 0, last].into()));
-            let tuple = Tuple { saddr: here, daddr: there, sport: 8080, dport: 80, ..Default::default() };
+            let tuple = Tuple { saddr: here, daddr: there, sport: 8080, dport: 80 };
             let found = parse_message(&message(state, timer, inode, &cgroup), NetnsId(9));
             assert_eq!(found, Some(CensusSocket { netns: 9, family: AF_INET, tuple, ..expected }), "{state} {timer}");
         };

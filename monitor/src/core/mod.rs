@@ -9,8 +9,7 @@ mod evidence;
 mod figures;
 mod flows;
 mod growth;
-#[cfg(test)]
-mod levels_tests;
+mod levels;
 mod moment;
 mod namespaces;
 mod tally;
@@ -21,8 +20,8 @@ mod turning;
 mod view;
 
 use crate::aggregate::{
-    Aggregates, CensusStatus, EphemeralRange, EphemeralRanges, Handled, KernelCounters, Lost, PerState, Populations,
-    ProbeStatus, Readings, SmallSockets, Snapshot, Units,
+    Aggregates, CensusStatus, EphemeralRange, EphemeralRanges, Handled, KernelCounters, Lost, Populations, ProbeStatus,
+    Readings, SmallSockets, Snapshot, Units,
 };
 use crate::census;
 use crate::config::EndpointDetail;
@@ -35,6 +34,7 @@ use closes::Closes;
 use contacts::Contacts;
 use figures::{Pages, Sources};
 use growth::Growth;
+use levels::Began;
 use namespaces::Namespaces;
 use tally::{Addresses, Tally, seed};
 use time_wait::Ledger;
@@ -111,8 +111,7 @@ pub struct Core {
     /// Records lost and sockets that found the table full, as of the last walk: as long as neither grows, the tracker is told of all that
     /// is counted. `None`: it does not follow all sockets.
     follows_since: Option<(u64, u64)>,
-    /// Totals at the beginning of the walk under way, with the sockets that had found the table full.
-    walk_began: Option<(KernelCounters, u64)>,
+    walk_began: Option<Began>,
     missed_at_last_walk: u64,
     lost_at_last_walk: u64,
     small: SmallSockets,
@@ -187,7 +186,7 @@ impl Core {
             // Names matter only at the edges.
             Input::Unit { .. } => {}
             Input::WalkBegins { at, counters } => {
-                self.walk_began = Some((KernelCounters::sum([*counters]), self.aggregates.table_full));
+                self.walk_began = Some(self.began(KernelCounters::sum([*counters])));
                 self.tracker.begin_walk(*at);
                 self.ledger.begin_walk();
             }
@@ -282,7 +281,7 @@ impl Core {
         self.undecodable += records.len() as u64 - tally.sockets + u64::from(!rest.is_empty());
 
         let after = KernelCounters::sum([walk.counters]);
-        let (before, full_before) = self.walk_began.take().unwrap_or((after, self.aggregates.table_full));
+        let before = self.walk_began.take().unwrap_or_else(|| self.began(after));
         let exact = self.probe_missed == self.missed_at_last_walk;
         self.missed_at_last_walk = self.probe_missed;
 
@@ -303,21 +302,20 @@ impl Core {
             // A socket older than the daemon could not be told from its own events, and would be two.
             self.tracker.abandon_walk();
         }
-        follows_all &= self.aggregates.table_full == full_before;
+        follows_all &= self.aggregates.table_full == before.table_full;
         self.follows_since = follows_all.then(|| self.unfollowed());
         let tracked = follows_all.then(|| self.tracked());
-        let (before, now) = (&before.transitions, &after.transitions);
-        let audit = self.populations.audit(&tally.full, before, now, exact, tracked.as_ref());
+        let moved = (&before.totals.transitions, &after.transitions);
+        let audit = self.populations.audit(&tally.full, moved.0, moved.1, exact, tracked.as_ref());
         // Others may have been read since.
         if self.totals.records < after.records {
             self.totals = after;
         }
-        let recycled = self.host.tw_recycled;
         match &self.namespaces {
             None => self.handle_host(walk.host),
             Some(namespaces) => self.host = namespaces.sum_up(walk.host),
         }
-        let recycled = self.host.tw_recycled.zip(recycled).map_or(0, |(now, before)| now.saturating_sub(before));
+        let recycled = self.host.tw_recycled.zip(before.recycled).map_or(0, |(now, before)| now.saturating_sub(before));
         self.age(walk.ended);
         let told = self.small_now();
         if let Some(namespaces) = &mut self.namespaces {
@@ -355,29 +353,6 @@ impl Core {
             interval_seconds: 0.0,
             apply_seconds: 0.0,
         };
-    }
-
-    /// Records whose change of state is in the totals and was not told.
-    fn lost_records(&self) -> u64 {
-        self.totals.ring_full + self.undecodable
-    }
-
-    /// What keeps the tracker from knowing all: lost records, and sockets that found the table full.
-    fn unfollowed(&self) -> (u64, u64) {
-        (self.lost_records(), self.aggregates.table_full)
-    }
-
-    /// Followed sockets in each state, less the net flow of all that the tracker was told.
-    fn tracked(&self) -> PerState<i64> {
-        let (followed, told) = (self.aggregates.cgroups.sum(), self.handled.net());
-        std::array::from_fn(|at| followed[at] as i64 - told[at])
-    }
-
-    /// After new totals. Once a record is lost the totals know better, and once a socket has found the table full, until the next census.
-    fn follow(&mut self) {
-        if self.follows_since == Some(self.unfollowed()) {
-            self.populations.follow(&self.tracked());
-        }
     }
 
     /// Remembers how many connections there were at `at`, for the pace at which ports are taken: to be called every second or so.
@@ -457,29 +432,5 @@ impl Core {
         snapshot.figures.namespaces =
             namespaces.map(|namespaces| namespaces.figures(&snapshot.sockets, by_netns, fullest));
         snapshot
-    }
-
-    /// Brings up to date what the last census said of small FIN_WAIT2 sockets.
-    fn age(&mut self, at: KernelTime) {
-        let turning = &self.ledger.turning;
-        match &mut self.namespaces {
-            _ if self.walks_done == 0 => {}
-            None => self.small.fin_wait2 = turning.now(None, at),
-            Some(namespaces) => namespaces.age(|netns| turning.now(Some(netns), at)),
-        }
-    }
-
-    /// Whether a census would tell much of small sockets that is only guessed at `at`.
-    pub fn wants_census(&self, at: KernelTime) -> bool {
-        let small = self.small_now();
-        self.ledger.turning.is_unsure(small.time_wait + small.fin_wait2, at)
-    }
-
-    /// Small sockets by the last census and the last total of the kernel.
-    fn small_now(&self) -> SmallSockets {
-        match &self.namespaces {
-            None => self.host.time_wait.map_or(self.small, |tw| self.small.with_sockstat(tw)),
-            Some(namespaces) => namespaces.small(),
-        }
     }
 }

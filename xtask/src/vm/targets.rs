@@ -17,7 +17,7 @@ const fn only_with_all(name: &'static str) -> Target {
 }
 
 /// In the order in which they run. `cargo xtask vm` runs two or three minutes of them on each kernel, `--all` every one.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 21] = [
     whole("kernel_probes"),
     whole("kernel_census"),
     whole("kernel_ends"),
