@@ -145,13 +145,10 @@ fn peers_that_stop_closing_show_before_the_next_census_is_due() {
         (listener, servers)
     });
     let interval = page.value("synfin_census_interval_seconds");
-    wait_until("900 in FIN_WAIT2", Duration::from_secs(6), || {
-        let gauges = tables::gauges(&scraper.scrape());
-        assert_eq!(tables::small(&gauges), tables::sockstat_tw(&netns), "while nothing moves");
-        gauges["fin_wait2"] == 900
-    });
+    wait_until("900 in FIN_WAIT2", Duration::from_secs(6), || tables::gauges(&scraper.scrape())["fin_wait2"] == 900);
     eprintln!("told after {:?}, every {interval} s there is a census", begun.elapsed());
     let page = scraper.scrape();
+    assert_eq!(tables::small(&tables::gauges(&page)), tables::sockstat_tw(&netns), "nothing moves");
     let drift = |state: &str| page.value(&format!("synfin_census_drift_sockets{{state=\"{state}\"}}")) as i64;
     assert!(drift("fin_wait2") < -800 && drift("time_wait") > 800, "{} {}", drift("fin_wait2"), drift("time_wait"));
 }
