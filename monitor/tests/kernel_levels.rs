@@ -19,20 +19,22 @@ use std::time::{Duration, Instant};
 
 /// Outside every range that connect() chooses from here.
 const PORT: u16 = 4000;
-/// States of which `sockstat` says nothing.
-const FULL: [&str; 8] =
-    ["established", "syn_sent", "syn_recv", "fin_wait1", "close_wait", "last_ack", "listen", "closing"];
+/// States of full sockets alone.
+const FULL: [&str; 7] = ["established", "syn_sent", "fin_wait1", "close_wait", "last_ack", "listen", "closing"];
 
 fn address(n: u8) -> SocketAddr {
     Family::V4.loopback(n, PORT)
 }
 
 /// Starts a daemon with so long between two walks.
-fn start(netns: &Netns, interval: &str) -> Daemon {
+fn start(netns: &Netns, interval: &str, arguments: &[&str]) -> Daemon {
     let file = std::env::temp_dir().join(format!("synfin-levels-{}-{}.toml", std::process::id(), netns.inum()));
     std::fs::write(&file, format!("[census]\ninterval = \"{interval}\"\n")).expect("a file for the configuration");
     let mut command = Command::new(program());
-    command.args(["run", "--web.listen-address", lab::daemon::ADDRESS, "--socket", "", "--config.file"]).arg(&file);
+    command
+        .args(["run", "--web.listen-address", lab::daemon::ADDRESS, "--socket", "", "--config.file"])
+        .arg(&file)
+        .args(arguments);
     let daemon = Daemon::spawn(netns, command);
     daemon.wait_ready(netns);
     std::fs::remove_file(&file).expect("the file just written");
@@ -70,6 +72,11 @@ fn differences(netns: &Netns, page: &Page) -> Vec<String> {
     let line = |state: &str| format!("{state}: {} and {} by ss", gauges[state], ss[state]);
     let mut wrong: Vec<String> =
         FULL.iter().filter(|state| gauges[*state] != ss[*state]).map(|state| line(state)).collect();
+    // Half-open requests are as of the walk.
+    let requests = page.sum("synfin_listener_half_open_sockets", &[]) as u64;
+    if gauges["syn_recv"] != ss["syn_recv"] + requests {
+        wrong.push(line("syn_recv"));
+    }
     if gauges["fin_wait2"].abs_diff(ss["fin_wait2"]) > tables::small(&ss) / 100 {
         wrong.push(line("fin_wait2"));
     }
@@ -100,7 +107,7 @@ fn a_daemon_that_starts_under_load_has_no_phantoms() {
             }
             let _until = Until(&running);
             std::thread::sleep(Duration::from_millis(700));
-            let daemon = start(&netns, "10m");
+            let daemon = start(&netns, "10m", &[]);
             let first = Scraper::connect(&netns).scrape();
             std::thread::sleep(Duration::from_millis(300));
             (daemon, first)
@@ -124,7 +131,7 @@ fn peers_that_stop_closing_show_before_the_next_census_is_due() {
     netns.sysctl("net.ipv4.ip_local_port_range", "11000 65535");
     netns.sysctl("net.ipv4.tcp_max_tw_buckets", "400000");
     netns.sysctl("net.ipv4.tcp_tw_reuse", "0");
-    let _daemon = start(&netns, "1s");
+    let _daemon = start(&netns, "1s", &[]);
     let mut scraper = Scraper::connect(&netns);
     let destinations: Vec<SocketAddr> = (1..=4).map(address).collect();
     storm::towards(&netns, &destinations, 10_000, |address| listen_with(address, 1024));
@@ -138,12 +145,12 @@ fn peers_that_stop_closing_show_before_the_next_census_is_due() {
         (listener, servers)
     });
     let interval = page.value("synfin_census_interval_seconds");
-    wait_until("900 in FIN_WAIT2", Duration::from_secs(6), || {
-        let gauges = tables::gauges(&scraper.scrape());
-        assert_eq!(tables::small(&gauges), tables::sockstat_tw(&netns), "while nothing moves");
-        gauges["fin_wait2"] == 900
-    });
+    wait_until("900 in FIN_WAIT2", Duration::from_secs(6), || tables::gauges(&scraper.scrape())["fin_wait2"] == 900);
     eprintln!("told after {:?}, every {interval} s there is a census", begun.elapsed());
+    let page = scraper.scrape();
+    assert_eq!(tables::small(&tables::gauges(&page)), tables::sockstat_tw(&netns), "nothing moves");
+    let drift = |state: &str| page.value(&format!("synfin_census_drift_sockets{{state=\"{state}\"}}")) as i64;
+    assert!(drift("fin_wait2") < -800 && drift("time_wait") > 800, "{} {}", drift("fin_wait2"), drift("time_wait"));
 }
 
 #[test]
@@ -151,9 +158,8 @@ fn the_maker_whose_sockets_expire_loses_them() {
     let _alone = alone();
     let netns = Netns::new();
     netns.sysctl("net.ipv4.tcp_tw_reuse", "0");
-    let _daemon = start(&netns, "20s");
+    let _daemon = start(&netns, "20s", &[]);
     let started = Instant::now();
-    let mut scraper = Scraper::connect(&netns);
     let make = |name: &str, n: u8, count| {
         let cgroup = Cgroup::new(name);
         netns.run(|| cgroup.inside(|| connections(&listen(address(n)), First::Client, count)));
@@ -167,7 +173,7 @@ fn the_maker_whose_sockets_expire_loses_them() {
     // Walks come at 20, 40 and 60 s; the first lot ends right after the third.
     std::thread::sleep(Duration::from_secs(50).saturating_sub(started.elapsed()));
     wait_until("the first lot has expired", Duration::from_secs(25), || tables::sockstat_tw(&netns) < 3500);
-    let page = scraper.scrape();
+    let page = Scraper::connect(&netns).scrape();
     let of = |n: u8, cgroup: &Cgroup| time_wait(&page, "client", &address(n).to_string(), &cgroup.unit);
     let total = tables::gauges(&page)["time_wait"];
     eprintln!("{:?}: {total} TIME_WAIT, {} of api, {} of web", started.elapsed(), of(1, &api), of(2, &web));
@@ -175,4 +181,29 @@ fn the_maker_whose_sockets_expire_loses_them() {
     assert_eq!(makers(&page), total);
     let remaining = page.sum("synfin_time_wait_remaining_sockets", &[]) as u64;
     assert_eq!(remaining, total, "by remaining time");
+}
+
+#[test]
+fn a_namespace_that_is_gone_takes_its_makers_along() {
+    let name = |color: &str| format!("synfin-levels-{color}-{}", std::process::id());
+    let (here, blue, green) = (Netns::new(), Netns::named(name("blue")), Netns::named(name("green")));
+    blue.run(|| connections(&listen(address(31)), First::Client, 500));
+    green.run(|| connections(&listen(address(32)), First::Client, 300));
+    std::thread::sleep(Duration::from_millis(200));
+    let _daemon = start(&here, "30s", &["--netns", "all"]);
+    let mut scraper = Scraper::connect(&here);
+    let of = |page: &Page, n: u8| {
+        let endpoint = format!("endpoint=\"{}\"", address(n));
+        page.sum("synfin_time_wait_sockets", &[endpoint.as_str()]) as u64
+    };
+    let first = scraper.scrape();
+    assert_eq!((of(&first, 31), of(&first, 32)), (500, 300));
+    drop(blue);
+    wait_until("its rows are gone and no others", Duration::from_secs(10), || {
+        let page = scraper.scrape();
+        assert_eq!(makers(&page), tables::gauges(&page)["time_wait"]);
+        assert_eq!(of(&page, 32), 300);
+        assert_eq!(walked_at(&page), walked_at(&first), "without a walk");
+        of(&page, 31) == 0
+    });
 }

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use synfin_ebpf::abi::counters::ROW;
 use synfin_ebpf::abi::{AF_INET, CensusSocket, Counters, End, Header, Open, Start, record::kind};
 
-use super::tests::{OPTIONS, bytes};
-use super::*;
 use crate::aggregate::{FULL_STATES, PerState};
+use crate::core::tests::{OPTIONS, bytes};
+use crate::core::*;
 use crate::input::Walk;
 use crate::lifecycle::{TransitionKind, transition_kind};
 

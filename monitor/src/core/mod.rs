@@ -9,8 +9,7 @@ mod evidence;
 mod figures;
 mod flows;
 mod growth;
-#[cfg(test)]
-mod levels_tests;
+mod levels;
 mod moment;
 mod namespaces;
 mod tally;
@@ -35,6 +34,7 @@ use closes::Closes;
 use contacts::Contacts;
 use figures::{Pages, Sources};
 use growth::Growth;
+use levels::Began;
 use namespaces::Namespaces;
 use time_wait::Ledger;
 use view::View;
@@ -110,8 +110,7 @@ pub struct Core {
     /// Records lost and sockets that found the table full, as of the last walk: as long as neither grows, the tracker is told of all that
     /// is counted. `None`: it does not follow all sockets.
     follows_since: Option<(u64, u64)>,
-    /// Totals at the beginning of the walk under way, with the sockets that had found the table full.
-    walk_began: Option<(KernelCounters, u64)>,
+    walk_began: Option<Began>,
     missed_at_last_walk: u64,
     lost_at_last_walk: u64,
     small: SmallSockets,
@@ -186,7 +185,7 @@ impl Core {
             // Names matter only at the edges.
             Input::Unit { .. } => {}
             Input::WalkBegins { at, counters } => {
-                self.walk_began = Some((KernelCounters::sum([*counters]), self.aggregates.table_full));
+                self.walk_began = Some(self.began(KernelCounters::sum([*counters])));
                 self.tracker.begin_walk(*at);
                 self.ledger.begin_walk();
             }
@@ -355,29 +354,5 @@ impl Core {
         snapshot.figures.namespaces =
             namespaces.map(|namespaces| namespaces.figures(&snapshot.sockets, by_netns, fullest));
         snapshot
-    }
-
-    /// Brings up to date what the last census said of small FIN_WAIT2 sockets.
-    fn age(&mut self, at: KernelTime) {
-        let turning = &self.ledger.turning;
-        match &mut self.namespaces {
-            _ if self.walks_done == 0 => {}
-            None => self.small.fin_wait2 = turning.now(None, at),
-            Some(namespaces) => namespaces.age(|netns| turning.now(Some(netns), at)),
-        }
-    }
-
-    /// Whether a census would tell much of small sockets that is only guessed at `at`.
-    pub fn wants_census(&self, at: KernelTime) -> bool {
-        let small = self.small_now();
-        self.ledger.turning.is_unsure(small.time_wait + small.fin_wait2, at)
-    }
-
-    /// Small sockets by the last census and the last total of the kernel.
-    fn small_now(&self) -> SmallSockets {
-        match &self.namespaces {
-            None => self.host.time_wait.map_or(self.small, |tw| self.small.with_sockstat(tw)),
-            Some(namespaces) => namespaces.small(),
-        }
     }
 }

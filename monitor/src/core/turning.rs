@@ -24,7 +24,7 @@ const UNSURE: u64 = 100;
 #[derive(Clone, Debug, Default)]
 struct Waits {
     ended: u64,
-    /// The last two [`YOUNG_NS`] of them, by number of the slot.
+    /// The last three [`YOUNG_NS`] of them, by number of the slot.
     slots: VecDeque<(u64, u64)>,
     census: Census,
     counting: Counting,
@@ -65,14 +65,14 @@ impl Waits {
             Some((last, ends)) if *last >= slot => *ends += 1,
             Some(_) | None => {
                 self.slots.push_back((slot, 1));
-                while self.slots.front().is_some_and(|(first, _)| first + 2 * YOUNG_NS / SLOT_NS < slot) {
+                while self.slots.front().is_some_and(|(first, _)| first + 3 * YOUNG_NS / SLOT_NS < slot) {
                     self.slots.pop_front();
                 }
             }
         }
     }
 
-    /// Ends since `age` before `at`, nanoseconds; at most twice [`YOUNG_NS`].
+    /// Ends since `age` before `at`, nanoseconds; at most three times [`YOUNG_NS`].
     fn since(&self, at: KernelTime, age: u64) -> u64 {
         let slot = at.0.saturating_sub(age) / SLOT_NS;
         self.slots.iter().filter(|(each, _)| *each > slot).map(|(_, ends)| ends).sum()
@@ -123,13 +123,14 @@ impl Waits {
         old + young + part(census.stayed, grown.min(census.recent + pace), census.grown)
     }
 
-    /// By how much those that grew old lately differ from what the last census saw come, beyond a change of the pace by half.
+    /// By how much those that grew old since the last census, in any [`YOUNG_NS`] of the last two, differ from what it saw come, beyond a
+    /// change of the pace by half.
     fn unsure(&self, at: KernelTime) -> u64 {
-        if at.since(self.census.ended).is_none_or(|since| since < 2 * YOUNG_NS) {
-            return 0;
-        }
-        let (grown, before) = (self.since(at, 2 * YOUNG_NS) - self.recent(at), self.census.recent);
-        grown.abs_diff(before).saturating_sub(before / 2)
+        let Some(since) = at.since(self.census.ended) else { return 0 };
+        let before = self.census.recent;
+        let windows = (0..=YOUNG_NS / SLOT_NS).map(|slots| YOUNG_NS + slots * SLOT_NS).filter(|end| *end <= since);
+        let grown = windows.map(|end| self.since(at, end + YOUNG_NS) - self.since(at, end));
+        grown.map(|grown| grown.abs_diff(before).saturating_sub(before / 2)).max().unwrap_or(0)
     }
 }
 

@@ -58,6 +58,8 @@ fn peers_that_stop_closing_are_asked_about_once_and_then_known() {
     assert!(turning.is_unsure(52_732, at(21_500)));
     assert!(!turning.is_unsure(400_000, at(21_500)), "less than one in a hundred");
     let stay = || (0..20).map(|_| 1500).chain((0..3000).map(|n| 20_000 + n / 10));
+    // However long after, within a second, somebody asks.
+    assert!(turning.is_unsure(52_732, at(22_200)));
     census(&mut turning, 22_100, stay());
     assert!(!turning.is_unsure(52_732, at(24_500)));
     for ms in [22_100, 25_000, 40_000, 50_000] {
@@ -73,6 +75,15 @@ fn peers_that_stop_closing_are_asked_about_once_and_then_known() {
     let guessed = turning.now(None, at(26_000));
     assert!((3020..5000).contains(&guessed), "{guessed}");
     assert!(turning.is_unsure(52_732, at(26_000)));
+}
+
+#[test]
+fn right_after_a_census_it_is_asked_for_the_next() {
+    let mut turning = churn(11_000);
+    census(&mut turning, 14_000, (0..20).map(|_| 1500));
+    end(&mut turning, 14_050..14_100, 900);
+    let asked = (0..5).map(|n| turning.is_unsure(40_000, at(14_000 + n * 990)));
+    assert_eq!(asked.collect::<Vec<_>>(), [false, false, true, true, false]);
 }
 
 #[test]

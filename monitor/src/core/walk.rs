@@ -2,7 +2,7 @@
 
 use super::tally::{Addresses, Tally, seed};
 use super::{Core, Observer, audit, view};
-use crate::aggregate::{CensusStatus, KernelCounters, PerState};
+use crate::aggregate::{CensusStatus, KernelCounters};
 use crate::census;
 use crate::event::TcpState;
 use crate::input::Walk;
@@ -18,7 +18,7 @@ impl Core {
         self.undecodable += records.len() as u64 - tally.sockets + u64::from(!rest.is_empty());
 
         let after = KernelCounters::sum([walk.counters]);
-        let (before, full_before) = self.walk_began.take().unwrap_or((after, self.aggregates.table_full));
+        let before = self.walk_began.take().unwrap_or_else(|| self.began(after));
         let exact = self.probe_missed == self.missed_at_last_walk;
         self.missed_at_last_walk = self.probe_missed;
 
@@ -39,21 +39,20 @@ impl Core {
             // A socket older than the daemon could not be told from its own events, and would be two.
             self.tracker.abandon_walk();
         }
-        follows_all &= self.aggregates.table_full == full_before;
+        follows_all &= self.aggregates.table_full == before.table_full;
         self.follows_since = follows_all.then(|| self.unfollowed());
         let tracked = follows_all.then(|| self.tracked());
-        let (before, now) = (&before.transitions, &after.transitions);
-        let audit = self.populations.audit(&tally.full, before, now, exact, tracked.as_ref());
+        let moved = (&before.totals.transitions, &after.transitions);
+        let audit = self.populations.audit(&tally.full, moved.0, moved.1, exact, tracked.as_ref());
         // Others may have been read since.
         if self.totals.records < after.records {
             self.totals = after;
         }
-        let recycled = self.host.tw_recycled;
         match &self.namespaces {
             None => self.handle_host(walk.host),
             Some(namespaces) => self.host = namespaces.sum_up(walk.host),
         }
-        let recycled = self.host.tw_recycled.zip(recycled).map_or(0, |(now, before)| now.saturating_sub(before));
+        let recycled = self.host.tw_recycled.zip(before.recycled).map_or(0, |(now, before)| now.saturating_sub(before));
         self.age(walk.ended);
         let told = self.small_now();
         if let Some(namespaces) = &mut self.namespaces {
@@ -91,28 +90,5 @@ impl Core {
             interval_seconds: 0.0,
             apply_seconds: 0.0,
         };
-    }
-
-    /// Records whose change of state is in the totals and was not told.
-    pub(super) fn lost_records(&self) -> u64 {
-        self.totals.ring_full + self.undecodable
-    }
-
-    /// What keeps the tracker from knowing all: lost records, and sockets that found the table full.
-    fn unfollowed(&self) -> (u64, u64) {
-        (self.lost_records(), self.aggregates.table_full)
-    }
-
-    /// Followed sockets in each state, less the net flow of all that the tracker was told.
-    fn tracked(&self) -> PerState<i64> {
-        let (followed, told) = (self.aggregates.cgroups.sum(), self.handled.net());
-        std::array::from_fn(|at| followed[at] as i64 - told[at])
-    }
-
-    /// After new totals. Once a record is lost the totals know better, and once a socket has found the table full, until the next census.
-    pub(super) fn follow(&mut self) {
-        if self.follows_since == Some(self.unfollowed()) {
-            self.populations.follow(&self.tracked());
-        }
     }
 }

@@ -175,7 +175,7 @@ impl Session {
             let at = clock::kernel_now();
             self.core.remember_pace(at);
             if self.core.wants_census(at) {
-                self.schedule.bring_forward();
+                self.schedule.bring_forward(now);
             }
             self.probes.flush_log();
         }
@@ -227,7 +227,7 @@ impl Session {
         self.feed(&Input::Totals { counters: &counters, probe_missed }, observer);
         // Until the next walk nobody knows what was in them.
         if self.core.lost().untold() > self.lost_at_walk {
-            self.schedule.bring_forward();
+            self.schedule.bring_forward(Instant::now());
         }
         self.read_ends(observer);
     }

@@ -49,9 +49,11 @@ impl Schedule {
     }
 
     /// Something happened that only a walk can tell more of: the next one comes as early as its cost allows, if any is spare.
-    pub fn bring_forward(&mut self) {
+    /// One that is due already is under way, or about to be.
+    pub fn bring_forward(&mut self, now: Instant) {
         if let (Some(next), Some(forward)) = (self.next, self.forward)
             && forward < next
+            && now < next
             && self.spare > 0
         {
             self.spare -= 1;
@@ -142,11 +144,12 @@ mod tests {
         let mut check = |forward, took_ms, due_ms| {
             schedule.done(now, ms(took_ms));
             if forward {
-                schedule.bring_forward();
-                schedule.bring_forward();
+                schedule.bring_forward(now);
+                schedule.bring_forward(now);
             }
             assert!(!schedule.is_due(now + ms(due_ms - 1)) && schedule.is_due(now + ms(due_ms)), "{took_ms} {due_ms}");
             now += ms(due_ms);
+            schedule.bring_forward(now);
         };
         check(true, 5, 1000);
         check(true, 60, 1200);
