@@ -148,15 +148,15 @@ fn a_signal_while_the_daemon_starts_is_heeded_as_later() {
 fn record(netns: &Netns, file: &Path, hangup_ignored: bool) -> Daemon {
     let mut command = Command::new(program());
     command.arg("record").arg(file);
-    if hangup_ignored {
-        let ignore = || {
-            // SAFETY: signal(2) takes plain numbers and may be called between fork and exec.
-            unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
-            Ok(())
-        };
-        // SAFETY: the closure only calls what may be called between fork and exec.
-        unsafe { command.pre_exec(ignore) };
-    }
+    // Whoever runs the tests may ignore it.
+    let action = if hangup_ignored { libc::SIG_IGN } else { libc::SIG_DFL };
+    let set = move || {
+        // SAFETY: signal(2) takes plain numbers and may be called between fork and exec.
+        unsafe { libc::signal(libc::SIGHUP, action) };
+        Ok(())
+    };
+    // SAFETY: the closure only calls what may be called between fork and exec.
+    unsafe { command.pre_exec(set) };
     let recorder = Daemon::spawn(netns, command);
     wait_until("a file with a head", Duration::from_secs(20), || {
         assert!(!recorder.has_ended(), "{}", recorder.log());
