@@ -26,13 +26,16 @@ fn sigterm_while_events_pour_in_ends_it_cleanly_within_a_second() {
     let netns = Netns::new();
     netns.sysctl("net.ipv4.ip_local_port_range", "1024 65535");
     let daemon = Daemon::start(&netns, &[]);
+    let page = Scraper::connect(&netns).scrape();
+    let at_functions = page.sum("synfin_probe_attached", &["kind=\"fentry\""]) > 0.0;
     let (time, load) = std::thread::scope(|scope| {
         let load = scope.spawn(|| lab::load::run(&netns, 20_000).1);
         std::thread::sleep(Duration::from_millis(150));
         (daemon.stop(), load.join().expect("the load"))
     });
-    // A second where these connections take less than two; an emulated processor takes longer for both.
-    let limit = Duration::from_secs(1).max(load / 2);
+    // A second where these connections take less than two; an emulated processor takes longer for both. Programs at functions of the
+    // kernel are taken away one by one, and up to Linux 6.1 each waits until every task has been off its processor.
+    let limit = Duration::from_secs(1).max(if at_functions { load * 2 } else { load / 2 });
     assert!(time < limit, "the end took {time:?}, and the connections {load:?}");
 }
 
