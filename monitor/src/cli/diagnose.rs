@@ -104,7 +104,10 @@ pub fn run(args: DiagnoseArgs) -> anyhow::Result<ExitCode> {
         };
         report::text(&diagnosis, extent, columns().unwrap_or(COLUMNS))
     })?;
-    Ok(ExitCode::from(diagnosis.exit_status()))
+    Ok(ExitCode::from(match &args.explain {
+        Some(id) => diagnosis.exit_status_of(id),
+        None => diagnosis.exit_status(),
+    }))
 }
 
 /// The daemon's evidence; `None` without a daemon. One that has just started is given the time to see something.

@@ -265,7 +265,9 @@ impl Core {
     /// Counters of all namespaces: only now is known what they have grown by.
     fn handle_namespaces(&mut self, readings: &[NamespaceReading], refused: u64) {
         let Some(namespaces) = &mut self.namespaces else { return };
-        namespaces.take(readings, refused, self.aggregates.netns.as_ref());
+        for netns in namespaces.take(readings, refused, self.aggregates.netns.as_ref()) {
+            self.ledger.forget(netns);
+        }
         self.ranges.others = namespaces.ranges();
         let host = namespaces.sum_up(self.host);
         self.handle_host(host);

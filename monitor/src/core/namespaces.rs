@@ -65,8 +65,9 @@ impl Namespaces {
         }
     }
 
-    /// Takes in a look into all of them. `full`: full sockets by namespace.
-    pub fn take(&mut self, readings: &[NamespaceReading], refused: u64, full: Option<&NetnsSockets>) {
+    /// Takes in a look into all of them. `full`: full sockets by namespace. Gives those that are gone since the last.
+    pub fn take(&mut self, readings: &[NamespaceReading], refused: u64, full: Option<&NetnsSockets>) -> Vec<NetnsId> {
+        let mut gone = Vec::new();
         self.refused = refused;
         let mut before = std::mem::take(&mut self.living);
         let mut grown = Vec::with_capacity(readings.len());
@@ -79,6 +80,7 @@ impl Namespaces {
                     Some(old)
                 }
                 Some(other) => {
+                    gone.push(reading.id);
                     self.bury(reading.id, other);
                     self.exhume(reading)
                 }
@@ -94,12 +96,14 @@ impl Namespaces {
             self.living.insert(reading.id, living);
         }
         for (id, old) in before {
+            gone.push(id);
             self.bury(id, old);
         }
         self.choose(full);
         for (name, counted) in grown {
             self.places.count(name, counted);
         }
+        gone
     }
 
     /// Adds what the counters grew by; gives what of it is shown by namespace.

@@ -145,6 +145,12 @@ impl Ledger {
         }
     }
 
+    /// A namespace is gone with all its sockets, and its number may come again.
+    pub fn forget(&mut self, netns: NetnsId) {
+        self.turning.forget(netns);
+        self.rows.retain(|held| held.netns != Some(netns));
+    }
+
     pub fn begin_walk(&mut self) {
         self.under_way = Some(Vec::new());
         self.since_walk = [0; 2];

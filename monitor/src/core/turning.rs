@@ -156,6 +156,11 @@ impl Turning {
         self.waits.entry(netns).or_default().end(at);
     }
 
+    /// A namespace is gone, and its number may come again.
+    pub fn forget(&mut self, netns: NetnsId) {
+        self.waits.remove(&netns);
+    }
+
     /// A walk that ended at `ended` is to be counted.
     pub fn begin(&mut self, ended: KernelTime, timeout_seconds: Option<u64>) {
         (self.walk_ended, self.timeout_ms) = (ended, timeout_seconds.map(|seconds| seconds.saturating_mul(1000)));

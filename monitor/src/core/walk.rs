@@ -22,7 +22,7 @@ impl Core {
         let exact = self.probe_missed == self.missed_at_last_walk;
         self.missed_at_last_walk = self.probe_missed;
 
-        let (aggregates, closes) = (&mut self.aggregates, &mut self.closes);
+        let (aggregates, closes, handled) = (&mut self.aggregates, &mut self.closes, &mut self.handled);
         let first = self.walks_done == 0;
         let mut follows_all = tally.has_addresses && !self.tracker.forgets_ends();
         if tally.has_addresses {
@@ -33,8 +33,13 @@ impl Core {
                     aggregates.apply(&outcome);
                 }
                 closes.apply(&outcome);
+                // A listener's child, whose birth is counted and has no record: its next one will find it known.
+                if let Outcome::Moved { from: None, to: Some(TcpState::SynRecv), .. } = outcome {
+                    handled.count(TcpState::Listen, TcpState::SynRecv);
+                }
                 observer.outcome(&outcome);
             });
+            self.handled.compare(&self.totals.transitions, self.lost_records());
         } else {
             // A socket older than the daemon could not be told from its own events, and would be two.
             self.tracker.abandon_walk();

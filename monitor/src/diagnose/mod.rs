@@ -94,6 +94,12 @@ impl Diagnosis {
     pub fn exit_status(&self) -> u8 {
         u8::from(self.worst() >= Some(Severity::Warning))
     }
+
+    /// The same of one rule alone.
+    pub fn exit_status_of(&self, id: &str) -> u8 {
+        let found = self.findings.iter().find(|finding| finding.id == id);
+        u8::from(found.is_some_and(|finding| finding.severity >= Severity::Warning))
+    }
 }
 
 /// Runs every rule.

@@ -79,9 +79,15 @@ fn ask(family: u8, states: u32) -> io::Result<OwnedFd> {
 }
 
 fn receive(socket: &OwnedFd, answer: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: `answer` outlives the call, and its size is given.
-    let received = unsafe { libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
-    usize::try_from(received).map_err(|_| io::Error::last_os_error())
+    loop {
+        // SAFETY: `answer` outlives the call, and its size is given.
+        let received = unsafe { libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
+        match usize::try_from(received).map_err(|_| io::Error::last_os_error()) {
+            // A signal: with a time limit the call is not begun again by itself.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            answered => return answered,
+        }
+    }
 }
 
 /// Whether more of a list is to come.

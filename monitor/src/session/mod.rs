@@ -34,6 +34,8 @@ const POLL: Duration = Duration::from_millis(50);
 const BATCH: usize = 32_768;
 /// A walk so long before a question is recent enough for its answer.
 const FRESH: Duration = Duration::from_millis(500);
+/// Without iter/tcp the first walk is tried so often before no census is taken at all.
+const HOPELESS: u32 = 5;
 /// Figures of /proc are read so often.
 const HOST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -66,6 +68,8 @@ pub struct Session {
     missed: Missed,
     /// State changes of which no record came, when the last walk began.
     lost_at_walk: u64,
+    /// Walks that failed so far.
+    walks_failed: u32,
     /// All network namespaces are watched.
     watches_all: bool,
     started_unix_seconds: f64,
@@ -112,6 +116,7 @@ impl Session {
             skipped: Skipped::default(),
             missed: Missed::default(),
             lost_at_walk: 0,
+            walks_failed: 0,
             watches_all: options.load.netns.is_none(),
             started_unix_seconds: clock::unix_now(),
             tap,

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use super::background::Background;
 use super::survey::{Depth, Survey, survey};
 use super::walk::{Reach, Walked, read_time_wait_overflows, read_walk};
-use super::{FRESH, Session, clock};
+use super::{FRESH, HOPELESS, Session, clock};
 use crate::core::Observer;
 use crate::input::{Input, Walk};
 use crate::kernel;
 
 impl Session {
     pub(super) fn begin_walk(&mut self, observer: &mut impl Observer) {
+        // What is lost up to now is older than the walk, and asks for no other.
+        self.read_totals(observer);
         let reach = match (&self.census_link, self.watches_all) {
             (Some(link), true) => link.try_clone().map(Reach::All),
             // The file belongs to the namespace of the thread that makes it.
@@ -120,7 +122,8 @@ impl Session {
     }
 
     fn walk_failed(&mut self, error: &dyn std::fmt::Display, observer: &mut impl Observer) {
-        if self.census_link.is_none() && self.core.walks_done() == 0 {
+        self.walks_failed += 1;
+        if self.census_link.is_none() && self.core.walks_done() == 0 && self.walks_failed >= HOPELESS {
             tracing::warn!(
                 "the kernel has no iter/tcp, and socket diagnosis does not answer: {error}; no sockets are counted"
             );

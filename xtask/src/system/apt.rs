@@ -119,7 +119,10 @@ pub fn unpack(names: &[&str], what_they_need: bool, folder: &Path, what: &str, l
     }
     let wanted =
         if what_they_need { read_closure(names)? } else { names.iter().map(|&name| name.to_owned()).collect() };
-    let packages = folder.join("packages");
+    // Renamed when all is there: what an interruption leaves behind is never taken for whole.
+    let fresh = folder.with_extension("partial");
+    remove(&fresh)?;
+    let packages = fresh.join("packages");
     fs::create_dir_all(&packages).with_context(|| format!("cannot make {}", packages.display()))?;
     let mut command = environment::clean("apt-get");
     command.args(["-q", "download"]).args(&wanted).current_dir(&packages);
@@ -127,9 +130,20 @@ pub fn unpack(names: &[&str], what_they_need: bool, folder: &Path, what: &str, l
     let entries = fs::read_dir(&packages).with_context(|| format!("cannot read {}", packages.display()))?;
     for entry in entries {
         let package = entry.with_context(|| format!("cannot read {}", packages.display()))?.path();
-        step::output(environment::clean("dpkg-deb").arg("-x").args([package.as_path(), folder]))?;
+        step::output(environment::clean("dpkg-deb").arg("-x").args([package.as_path(), &fresh]))?;
     }
-    fs::remove_dir_all(&packages).with_context(|| format!("cannot remove {}", packages.display()))
+    remove(&packages)?;
+    remove(folder)?;
+    fs::rename(&fresh, folder).with_context(|| format!("cannot move {}", fresh.display()))
+}
+
+fn remove(tree: &Path) -> Result<()> {
+    match fs::remove_dir_all(tree) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", tree.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// The named packages and those that they depend on and that are not installed, each as `name=version`.
@@ -143,11 +157,12 @@ fn read_closure(names: &[&str]) -> Result<Vec<String>> {
     Ok(closure)
 }
 
-/// Reads the lines `Inst name (version release [architecture])` of `apt-get --simulate`.
+/// Reads the lines `Inst name (version release [architecture])` of `apt-get --simulate`. Not `Inst name [version] (…)`, a newer version
+/// of what is installed: beside a system's own C library that would not start.
 fn parse_simulation(text: &str) -> Vec<String> {
     let package = |line: &str| {
         let mut words = line.strip_prefix("Inst ")?.split_whitespace();
-        let (name, version) = (words.next()?, words.find_map(|word| word.strip_prefix('('))?);
+        let (name, version) = (words.next()?, words.next()?.strip_prefix('(')?);
         Some(format!("{name}={version}"))
     };
     text.lines().filter_map(package).collect()
@@ -202,6 +217,6 @@ rustc-mozilla:
             Inst libfdt1 (1.6.1-4+b1 Debian:12.13/oldstable [amd64])\n\
             Inst libc6 [2.36-8] (2.36-9 Debian:12.13/oldstable [amd64]) []\n\
             Conf libfdt1 (1.6.1-4+b1 Debian:12.13/oldstable [amd64])\n";
-        assert_eq!(parse_simulation(said), ["libfdt1=1.6.1-4+b1", "libc6=2.36-9"]);
+        assert_eq!(parse_simulation(said), ["libfdt1=1.6.1-4+b1"]);
     }
 }

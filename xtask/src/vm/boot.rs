@@ -39,12 +39,14 @@ pub fn boot(emulator: &Emulator, kernel: &Unpacked, image: &Path, runs: &[Run]) 
     command.args(["-serial", "stdio", "-append", KERNEL_ARGUMENTS, "-kernel"]);
     command.arg(kernel.vmlinuz()).arg("-initrd").arg(image);
     let started = Instant::now();
+    let path = workspace::logs().join(format!("{log}.log"));
+    // Or that of an earlier boot would be judged when this one does not begin.
+    let _ = fs::remove_file(&path);
     let step = Step { what: &format!("booting {}", kernel.release), log: &log, limit: LIMIT };
     if let Err(error) = step.run_beside_others(&format!("{}: ", kernel.release), &mut command) {
         // What the machine did until then is in the log.
         say(&format!("{error:#}"));
     }
-    let path = workspace::logs().join(format!("{log}.log"));
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let targets: Vec<&str> = runs.iter().map(|run| run.target).collect();
     Ok(verdict::judge(&String::from_utf8_lossy(&text), &targets, started.elapsed().as_secs()))

@@ -64,7 +64,8 @@ impl Emulator {
         let mut command = environment::clean(&self.program);
         if !self.libraries.is_empty() {
             let before = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-            let paths = self.libraries.iter().cloned().chain(env::split_paths(&before));
+            let paths =
+                self.libraries.iter().cloned().chain(env::split_paths(&before).filter(|path| path != Path::new("")));
             // Fails only for a folder with a colon in its name; the loader then says what it does not find.
             command.env("LD_LIBRARY_PATH", env::join_paths(paths).unwrap_or_default());
         }

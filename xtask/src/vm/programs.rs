@@ -30,8 +30,11 @@ pub fn add(root: &Path) -> Result<()> {
         let path = find_program(name).or_else(|| unpacked.is_file().then_some(unpacked));
         let Some(path) = path else { bail!("no {name} on PATH; Debian: {package}") };
         copy(&path, &root.join("bin").join(name))?;
-        // ldd fails on a program that needs no library at all.
-        let needed = step::output(environment::clean("ldd").arg(&path)).unwrap_or_default();
+        let needed = match step::output(environment::clean("ldd").arg(&path)) {
+            // A program that needs no library at all is a failure to it.
+            Err(error) if format!("{error:#}").contains("not a dynamic executable") => String::new(),
+            needed => needed?,
+        };
         for library in libraries(&needed) {
             let to = root.join(library.trim_start_matches('/'));
             if !to.exists() {
