@@ -1,7 +1,9 @@
 //! Where things lie in this tree.
 
-use std::env;
 use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use anyhow::{Context, Result};
 
 /// The folder that holds the workspace's `Cargo.toml`.
 ///
@@ -24,4 +26,17 @@ pub fn tools() -> PathBuf {
 /// Output of the long steps.
 pub fn logs() -> PathBuf {
     target().join("log")
+}
+
+/// Removes a folder with all that is in it; one that is not there is no error.
+///
+/// # Errors
+/// Something in it cannot be removed.
+pub fn remove(tree: &Path) -> Result<()> {
+    match fs::remove_dir_all(tree) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", tree.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::{as_root, find_program, is_root};
-use crate::environment;
 use crate::step::{self, Step};
+use crate::{environment, workspace};
 
 /// Bound of one apt step: a slow mirror and a few hundred MB.
 const APT_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -121,7 +121,7 @@ pub fn unpack(names: &[&str], what_they_need: bool, folder: &Path, what: &str, l
         if what_they_need { read_closure(names)? } else { names.iter().map(|&name| name.to_owned()).collect() };
     // Renamed when all is there: what an interruption leaves behind is never taken for whole.
     let fresh = folder.with_extension("partial");
-    remove(&fresh)?;
+    workspace::remove(&fresh)?;
     let packages = fresh.join("packages");
     fs::create_dir_all(&packages).with_context(|| format!("cannot make {}", packages.display()))?;
     let mut command = environment::clean("apt-get");
@@ -132,18 +132,9 @@ pub fn unpack(names: &[&str], what_they_need: bool, folder: &Path, what: &str, l
         let package = entry.with_context(|| format!("cannot read {}", packages.display()))?.path();
         step::output(environment::clean("dpkg-deb").arg("-x").args([package.as_path(), &fresh]))?;
     }
-    remove(&packages)?;
-    remove(folder)?;
+    workspace::remove(&packages)?;
+    workspace::remove(folder)?;
     fs::rename(&fresh, folder).with_context(|| format!("cannot move {}", fresh.display()))
-}
-
-fn remove(tree: &Path) -> Result<()> {
-    match fs::remove_dir_all(tree) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", tree.display()))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// The named packages and those that they depend on and that are not installed, each as `name=version`.

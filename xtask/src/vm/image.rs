@@ -12,7 +12,7 @@ use super::kernel::Unpacked;
 use super::programs::{self, copy};
 use super::{Run, modules};
 use crate::system::find_program;
-use crate::{environment, step};
+use crate::{environment, step, workspace};
 
 /// Before the name of a test target and the exit status of its binary in the log.
 pub const RESULT: &str = "synfin-vm-result";
@@ -40,9 +40,7 @@ ip link set lo up
 /// A tool is missing, or the disk is full.
 pub fn make(kernel: &Unpacked, binaries: &Binaries, runs: &[Run]) -> Result<PathBuf> {
     let root = kernel.beside("root");
-    if root.exists() {
-        fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
-    }
+    workspace::remove(&root)?;
     for folder in FOLDERS {
         fs::create_dir_all(root.join(folder)).with_context(|| format!("cannot make {}", root.display()))?;
     }

@@ -108,9 +108,9 @@ impl Kernel {
         step("image (some 30 MB)", "download", apt("apt-get", &folder).args(["download", image]))?;
         let newest = newest_package(&folder, image)?;
         let fresh = beside(tree, "unpacking");
-        remove(&fresh)?;
+        workspace::remove(&fresh)?;
         step("unpacking", "unpack", environment::clean("dpkg-deb").arg("-x").args([&newest, &fresh]))?;
-        remove(tree)?;
+        workspace::remove(tree)?;
         fs::rename(&fresh, tree).with_context(|| format!("cannot move {}", fresh.display()))?;
         fs::remove_file(&newest).with_context(|| format!("cannot remove {}", newest.display()))
     }
@@ -154,15 +154,6 @@ fn newest_package(folder: &Path, image: &str) -> Result<PathBuf> {
     let of_image =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{image}_")));
     packages.filter(of_image).max().with_context(|| format!("apt left no package {image} in {}", folder.display()))
-}
-
-fn remove(tree: &Path) -> Result<()> {
-    match fs::remove_dir_all(tree) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", tree.display()))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 #[cfg(test)]
